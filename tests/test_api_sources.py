@@ -8,7 +8,7 @@ import pytest
 
 from tools import api_page, api_sources
 
-NEEDED = {"scipy": "scipy", "optax": "optax", "keras": "keras"}
+NEEDED = {"scipy": "scipy", "optax": "optax", "keras": "keras", "sklearn": "sklearn", "skorch": "skorch"}
 
 
 @pytest.mark.parametrize("module", NEEDED)

@@ -82,6 +82,8 @@ SECTIONS = (
     Section("JAX and Optax: `affinet.optax`", "[JAX](jax.md)", source="optax"),
     Section("Keras: `affinet.keras`", "[Keras](keras.md)", source="keras"),
     Section("SciPy: `affinet.scipy`", "[SciPy and MATLAB](scipy.md)", scipy),
+    Section("scikit-learn: `affinet.sklearn`", "[scikit-learn](sklearn.md)", source="sklearn"),
+    Section("skorch: `affinet.skorch`", "[Trainers and optimizers](trainers.md)", source="skorch"),
     Section(
         "Tests of bindings: `affinet.testing`",
         "[Adding a framework](frameworks.md) and [Conformance](conformance.md)",

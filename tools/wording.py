@@ -114,7 +114,7 @@ class Remark(NamedTuple):
 def vague_names(paths: Iterable[Path]) -> Iterator[Remark]:
     """Names of values, functions, arguments and classes that are in `VAGUE`, underscores at both ends aside.
 
-    The operands `left` and `right` of one file are not among them.
+    The operands `left` and `right` of one file are not among them, nor the method `fit`, which is scikit-learn's.
     """
     for path in paths:
         bound = list(_bound(ast.parse(path.read_text(encoding="utf-8"))))
@@ -129,6 +129,8 @@ def _bound(tree: ast.Module) -> Iterator[tuple[int, str]]:
         match node:
             case ast.Name(id=name, ctx=ast.Store(), lineno=line):
                 yield line, name
+            case ast.FunctionDef(name="fit", args=ast.arguments(args=[ast.arg(arg="self"), *_])):
+                pass
             case ast.FunctionDef(name=name, lineno=line) | ast.ClassDef(name=name, lineno=line):
                 yield line, name
             case ast.arg(arg=name, lineno=line):

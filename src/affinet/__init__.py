@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from affinet.errors import ConstantError as ConstantError
     from affinet.errors import ConvergenceWarning as ConvergenceWarning
     from affinet.errors import DataError as DataError
+    from affinet.errors import EstimatorError as EstimatorError
     from affinet.errors import GradientError as GradientError
     from affinet.errors import InfeasibleError as InfeasibleError
     from affinet.errors import JobError as JobError
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from affinet.errors import StepUndoneWarning as StepUndoneWarning
     from affinet.errors import TooLargeError as TooLargeError
     from affinet.errors import TruthValueError as TruthValueError
+    from affinet.errors import UnknownFeatureError as UnknownFeatureError
     from affinet.errors import UnknownWeightError as UnknownWeightError
     from affinet.errors import UnresolvedGapWarning as UnresolvedGapWarning
     from affinet.errors import UnsupportedWeightError as UnsupportedWeightError
@@ -95,6 +97,7 @@ __all__ = [
     "ConvergenceWarning",
     "CsvLog",
     "DataError",
+    "EstimatorError",
     "ExpectedRule",
     "Explanation",
     "Expression",
@@ -132,6 +135,7 @@ __all__ = [
     "TensorBoardLog",
     "TooLargeError",
     "TruthValueError",
+    "UnknownFeatureError",
     "UnknownWeightError",
     "UnresolvedGapWarning",
     "UnsupportedWeightError",
@@ -164,7 +168,7 @@ __all__ = [
 ]
 
 _MODULES = {"errors": "affinet.errors", "families": "affinet.language.families", "groups": "affinet.language.groups"}
-_LIBRARIES = frozenset({"keras", "optax", "scipy", "testing"})
+_LIBRARIES = frozenset({"keras", "optax", "scipy", "sklearn", "skorch", "testing"})
 """Modules for users of another library, such as `affinet.scipy`, and for tests, imported at their first use."""
 _HOMES = {
     "Constraint": "affinet.language.constraint",

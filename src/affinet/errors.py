@@ -94,6 +94,20 @@ class UnknownWeightError(AffinetError, AttributeError, LookupError):
         super().__init__(message)
 
 
+class UnknownFeatureError(AffinetError, ValueError, LookupError):
+    """A name that is not among the features, classes or targets of a fitted estimator."""
+
+    def __init__(self, name: str, names: Sequence[str], subject: str) -> None:
+        """`subject` is what was asked: a weight that is indexed by names, or a parameter of an estimator."""
+        similar = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f" Did you mean {_either(similar)}?" if similar else ""
+        super().__init__(f"{subject} has no entry named {name!r}.{hint} There are: {_shortened(list(names))}.")
+
+
+class EstimatorError(AffinetError, ValueError):
+    """A parameter of an estimator of affinet.sklearn that it cannot use, or that the data does not allow."""
+
+
 class UnsupportedWeightError(AffinetError, ValueError):
     """A parameter that exists but cannot be constrained: lazy, parametrized, overlapping, complex."""
 

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
 import torch
+from sklearn.model_selection import GridSearchCV
 from torch import optim
 
-import affinet
 from tests.integrations.problem import BATCH, KINDS, ROUNDING, Net, data, numbers, plain, rules_of, violation
 
 skorch = pytest.importorskip("skorch")
 
-
-class Rules(skorch.callbacks.Callback):  # type: ignore[name-defined, misc]
-    """What docs/trainers.md shows; what was learned is passed on to the next call of `partial_fit`."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind, self.learned = kind, None
-
-    def on_train_begin(self, net: Any, **_: Any) -> None:
-        self.handle = affinet.project(net.module_, net.optimizer_, rules_of(affinet.weights(net.module_), self.kind))
-        if self.learned is not None:
-            self.handle.load_state_dict(self.learned)
-
-    def on_train_end(self, net: Any, **_: Any) -> None:
-        self.learned = self.handle.state_dict()
-        self.handle.remove()
+from affinet.skorch import ProjectRules  # noqa: E402
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fit_and_partial_fit_are_the_plain_loop_to_the_bit(kind: str) -> None:
-    rules = Rules(kind)
+    rules = ProjectRules(lambda w: rules_of(w, kind))
     net = skorch.NeuralNet(
         Net,
         criterion=torch.nn.MSELoss,
@@ -55,3 +42,47 @@ def test_fit_and_partial_fit_are_the_plain_loop_to_the_bit(kind: str) -> None:
     net.partial_fit(x, x)  # the same optimizer goes on
     assert torch.equal(numbers(net.module_), numbers(plain(make, epochs=2, kind=kind)))
     assert violation(net.module_, kind) < ROUNDING
+
+
+def test_a_new_fit_starts_anew_and_a_failed_one_leaves_no_rules_behind() -> None:
+    class Failing(skorch.callbacks.Callback):  # type: ignore[name-defined, misc]
+        def on_epoch_end(self, net: Any, **_: Any) -> None:
+            if len(net.history) == 1 and not net.failed:
+                net.failed = True
+                raise RuntimeError("stopped by the test")
+
+    rules = ProjectRules("encoder.weight >= 0")
+    net = skorch.NeuralNet(
+        Net,
+        criterion=torch.nn.MSELoss,
+        optimizer=optim.Adam,
+        max_epochs=2,
+        batch_size=BATCH,
+        train_split=None,
+        callbacks=[("rules", rules), ("failing", Failing())],
+        verbose=0,
+    )
+    x = data().numpy()
+    net.failed = False
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        net.fit(x, x)
+    net.partial_fit(x, x)  # the same optimizer, whose rules of the failed call are taken off
+    net.fit(x, x)
+    assert float(net.module_.encoder.weight.min()) >= 0.0
+    assert rules.handle_ is None
+
+
+def test_a_net_with_rules_is_cloned_searched_and_pickled() -> None:
+    net = skorch.NeuralNetRegressor(
+        Net,
+        max_epochs=1,
+        lr=0.05,
+        batch_size=BATCH,
+        callbacks=[("rules", ProjectRules(["decoder.bias.sum() == 1", "encoder.weight >= 0"]))],
+        verbose=0,
+    )
+    x = data().numpy()
+    search = GridSearchCV(net, {"lr": [0.01, 0.05]}, cv=2).fit(x, x)
+    again = pickle.loads(pickle.dumps(search.best_estimator_))
+    assert abs(float(again.module_.decoder.bias.sum()) - 1.0) < ROUNDING
+    assert float(again.module_.encoder.weight.min()) >= 0.0

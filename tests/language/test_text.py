@@ -456,7 +456,7 @@ def test_the_whitelist_is_what_the_documentation_lists() -> None:
     )
     assert " ".join(sorted(METHODS)) == methods
     assert sorted(PROPERTIES) == ["T", "mT"]
-    functions = "concat cos det einsum exp eye inverse log reciprocal sin sqrt stack tanh"
+    functions = "concat cos det einsum exp eye inverse log reciprocal sin sqrt stack sum tanh"
     assert " ".join(sorted(FUNCTIONS)) == functions
     rules = (
         "banded between block_diagonal circulant concave convex convolution determinant doubly_centred equal_energy "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,24 @@ from affinet.language.affine import Affine
 from affinet.language.calculus.selecting import entry
 from affinet.language.calculus.terms import Integers, narrow
 from affinet.language.constants import read_array, word_of
+from affinet.language.labels import has_names, labels_of, positions_of, shown_key
 from affinet.language.masking import index_by_mask
 from affinet.language.placement import Item, select
 from affinet.language.wording import Subscript, Wording, say
 
 
 def index(affine: Affine, key: object) -> Affine:
-    """`affine[key]`.
+    """`affine[key]`; names in the key are positions along axes with labels.
 
-    Errors: `ShapeError` for positions out of range, too many indices, masks of another shape, and other keys.
+    Errors: `ShapeError` for positions out of range, too many indices, masks of another shape, and other keys,
+    `UnknownFeatureError` for names that are not among the labels.
     """
     items = key if isinstance(key, tuple) else (key,)
     if len(items) == len(affine.shape) and all(type(item) is int for item in items):
         return _single_entry(affine, items)
+    if has_names(items) and (labels := labels_of(affine)):
+        entries = index(affine, positions_of(affine, labels, items))
+        return replace(entries, wording=Subscript(affine.wording, tuple(map(shown_key, items))))
     arrays = [_as_array(affine, item) for item in items]
     wording = Subscript(affine.wording, tuple(map(_shown_key, items, arrays)))
     masked = index_by_mask(affine, items, arrays, wording)

@@ -45,6 +45,22 @@ def eye(n: int) -> Floats:
     return np.eye(n)
 
 
+def sum_of_entries(x: object) -> Any:
+    """Python's `sum` of a vector of weights, which is the same as its method.
+
+    Errors: `RuleError` for anything else; along which axis Python adds the entries of a matrix is easily misread.
+    """
+    if isinstance(x, Expression) and x.ndim == 1:
+        return x.sum()
+    fact = f"({x}) of shape {x.shape}" if isinstance(x, Expression) else f"{x!r:.60} ({type(x).__name__})"
+    raise RuleError(
+        f"sum(x) takes weights of one axis; got {fact}. Write x.sum(), or x.sum(dim=1) for a sum of each row."
+    )
+
+
+sum_of_entries.__name__ = "sum"
+
+
 def of_weights_or_number(method: Callable[..., Expression]) -> Callable[..., Any]:
     """A method of expressions as a function, also of a group of weights, and of a plain number where it has a value.
 

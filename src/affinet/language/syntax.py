@@ -16,8 +16,9 @@ from affinet.language import families
 from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression, concat, einsum, stack
 from affinet.language.group_syntax import GROUPS, is_representation, read_representation
+from affinet.language.labels import labels_of
 from affinet.language.misread import Misread, attempt, suggestion
-from affinet.language.numbers_in_text import eye, of_weights_or_number, power_of_numbers
+from affinet.language.numbers_in_text import eye, of_weights_or_number, power_of_numbers, sum_of_entries
 from affinet.language.weight_groups import Rules, WeightGroup, over_weights
 from affinet.language.weights import Modules, Weights, find, find_child, find_children, find_in_each
 
@@ -101,6 +102,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         of_weights_or_number(Expression.sin),
         of_weights_or_number(Expression.sqrt),
         of_weights_or_number(Expression.tanh),
+        sum_of_entries,
     )
 }
 """Functions of expressions; those of one number may also be used on plain numbers: `sqrt(2)`."""
@@ -289,8 +291,21 @@ def _subscript(node: ast.Subscript, weights: Weights) -> Any:
             raise Misread(node.slice, 'modules are indexed by a number or a name, as in layers[0] or w["0.weight"]')
         return attempt(node, find_child, subject, key)
     if isinstance(subject, Expression | WeightGroup):
-        return attempt(node, operator.getitem, subject, _read(node.slice, weights))
+        return attempt(node, operator.getitem, subject, _key(node.slice, subject, weights))
     raise Misread(node, "only weights and expressions in them can be indexed")
+
+
+def _key(node: ast.expr, subject: Expression | WeightGroup, weights: Weights) -> Any:
+    """Read an index; names are allowed where the weight has labels, as in `coef["age"]`."""
+    if not isinstance(subject, Expression) or not labels_of(subject.affine):
+        return _read(node, weights)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.Tuple):
+        return tuple(_key(item, subject, weights) for item in node.elts)
+    if isinstance(node, ast.List):
+        return [_key(item, subject, weights) for item in node.elts]
+    return _read(node, weights)
 
 
 def _call(node: ast.Call, weights: Weights) -> Any:

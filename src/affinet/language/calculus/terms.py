@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -21,10 +21,14 @@ Source = Map | Marked
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A weight tensor as the language knows it: its name and its shape, without its numbers."""
+    """A weight tensor as the language knows it: its name and its shape, without its numbers.
+
+    `labels` has for each axis the names of its positions, where they have names; they are for indexing alone.
+    """
 
     name: str
     shape: tuple[int, ...]
+    labels: tuple[tuple[str, ...] | None, ...] = field(default=(), compare=False, repr=False, kw_only=True)
 
     @property
     def size(self) -> int:

@@ -1,0 +1,269 @@
+"""Minimise a smooth convex loss of some thousand coefficients under linear rules, by Newton's method with exact steps.
+
+    minimise f(z)  subject to  A z = b,  G z <= h
+
+Each step minimises the quadratic model of f over the whole set, by the dual active set that projects onto polyhedra, in
+coordinates in which the model is a distance. All points are feasible, and the steps converge quadratically. Directions
+in which the loss is flat are bounded by a weak distance to the last point (a proximal step), and of all optima the one
+with the smallest norm is taken at the end.
+
+Sources: D. Bertsekas, Nonlinear Programming, 3rd ed., 3.3 (constrained Newton) and 6.5 (proximal steps).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from affinet.blocks.programs.small_cells import SmallCells
+from affinet.language.calculus.terms import Floats
+from affinet.language.forecast import forecast
+from affinet.system import lapack
+from affinet.system.norms import norms_of_rows
+
+EPSILON = float(np.finfo(np.float64).eps)
+WEAK = 0.03
+"""The weight of the distance in flat directions, as a share of the smallest curvature in the others: the steps in these
+shrink by about its square each."""
+ROUNDED = 1e-7
+"""Steps shorter than this that no longer halve are rounding: before that they shrink by their square, or by `WEAK`²."""
+REACHED = 1e-11
+"""Gap to an active bound, as a share of the coefficients, that is rounding: some ten thousand spacings."""
+HALVINGS = 40
+"""Times that a step is halved before the decrease of the loss counts as lost in rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The points with `A z = b` and `G z <= h`; rows of G with a single entry are bounds."""
+
+    A: Floats
+    b: Floats
+    G: Floats
+    h: Floats
+
+    @property
+    def size(self) -> int:
+        return int(self.A.shape[1])
+
+    @cached_property
+    def rows(self) -> Floats:
+        return np.concatenate([self.A, self.G])
+
+    @cached_property
+    def rhs(self) -> Floats:
+        return np.concatenate([self.b, self.h])
+
+
+class Curvature(NamedTuple):
+    """The Hessian of a loss as `D V diag(s²) Vᵀ D`: scales D of the coefficients, V orthogonal, s without zeros.
+
+    `flat` counts the last columns of V, along which the loss does not change; their s is that of a weak distance.
+    """
+
+    scales: Floats
+    basis: Floats
+    sizes: Floats
+    flat: int
+
+    @property
+    def root(self) -> Floats:
+        """R with `RᵀR` the Hessian."""
+        return self.sizes[:, None] * self.basis.T * self.scales
+
+    @property
+    def inverse(self) -> Floats:
+        """The inverse of `root`."""
+        return self.basis / self.sizes / self.scales[:, None]
+
+
+class Loss(Protocol):
+    """A smooth convex function of the coefficients."""
+
+    quadratic: bool
+    """Whether the function equals its quadratic model."""
+
+    def value(self, z: Floats) -> float: ...
+
+    def gradient(self, z: Floats) -> Floats: ...
+
+    def curvature(self, z: Floats) -> Curvature: ...
+
+
+class Optimum(NamedTuple):
+    """The coefficients, the count of steps, whether they converged, and how long the last step was.
+
+    The length is in the coordinates in which the loss is a distance, as a share of the size of the coefficients there.
+    """
+
+    z: Floats
+    steps: int
+    converged: bool
+    length: float
+
+
+def curvature_of_root(root: Floats) -> Curvature:
+    """The curvature of `½ |root z|²`; singular values below the rounding of the root count as zero."""
+    scales = _scales(np.sqrt(np.einsum("ij,ij->j", root, root)))
+    reduced = lapack.qr(root / scales, mode="r")[0][: root.shape[1]] if len(root) > root.shape[1] else root / scales
+    _, sizes, transposed = lapack.svd(reduced)
+    return _weakened(scales, transposed.T, sizes, EPSILON * max(root.shape))
+
+
+def curvature_of_hessian(hessian: Floats) -> Curvature:
+    """The curvature of `½ zᵀ H z`; eigenvalues below the rounding of H count as zero."""
+    scales = _scales(np.asarray(np.sqrt(np.maximum(np.diagonal(hessian), 0.0))))
+    values, basis = lapack.eigh(hessian / scales / scales[:, None])
+    sizes = np.sqrt(np.maximum(values, 0.0))[::-1]
+    return _weakened(scales, basis[:, ::-1], np.asarray(sizes), float(np.sqrt(4.0 * EPSILON * len(hessian))))
+
+
+def repeated(curvature: Curvature, times: int) -> Curvature:
+    """The curvature of a sum of losses of the same shape, each of its own part of the coefficients."""
+    if times == 1:
+        return curvature
+    flat = np.arange(len(curvature.sizes)) >= len(curvature.sizes) - curvature.flat
+    order = np.argsort(np.tile(flat, times), kind="stable")
+    basis = np.asarray(np.kron(np.eye(times), curvature.basis)[:, order], np.float64)
+    return Curvature(
+        np.tile(curvature.scales, times), basis, np.tile(curvature.sizes, times)[order], curvature.flat * times
+    )
+
+
+def minimise(loss: Loss, region: Region, *, most_steps: int, tolerance: float) -> Optimum:
+    """The point of the region where the loss is smallest; of several such points the one with the smallest norm.
+
+    The search ends when a step is shorter than `tolerance` times the size of the coefficients, in the coordinates in
+    which the loss is a distance, or is rounding. Raises TooLargeError where the matrices would not fit in memory.
+    """
+    n = region.size
+    m = len(region.rhs)
+    way_out = "Fit fewer features or targets at once, or train with affinet.project."
+    forecast(f"a program of {n:,} coefficients under {m:,} rules", n * (4 * n + 3 * m), way_out=way_out)
+    z, active = _solve(region.rows, len(region.b), region.rhs, np.zeros(n))
+    length, converged, steps = np.inf, False, 0
+    curvature = loss.curvature(z)
+    for steps in range(1, most_steps + 1):
+        gradient = loss.gradient(z)
+        if steps > 1 and not loss.quadratic:
+            curvature = loss.curvature(z)
+        step, active, scale = _newton_step(region, curvature, gradient, z)
+        z = z + _shortened(loss, z, step, gradient)
+        before, length = length, float(np.linalg.norm(curvature.root @ step)) / scale if scale else 0.0
+        if length <= tolerance or (before <= ROUNDED and length > 0.5 * before):
+            converged = True
+            break
+    if converged and curvature.flat:
+        z, binding = _smallest(region, curvature, z)
+        active = active | binding
+    return Optimum(_onto_bounds(region, active, z) if converged else z, steps, converged, length)
+
+
+def _newton_step(region: Region, curvature: Curvature, gradient: Floats, z: Floats) -> tuple[Floats, np.ndarray, float]:
+    """The step to the minimum of the quadratic model, the active rows there, and the size to compare it with."""
+    root, inverse = curvature.root, curvature.inverse
+    goal = -(inverse.T @ gradient)
+    slack = region.rhs - region.rows @ z
+    moved, active = _solve(region.rows @ inverse, len(region.b), slack, goal)
+    step = inverse @ moved
+    refined = _step_on_face(region.rows[active] / curvature.scales, slack[active], curvature, gradient)
+    if refined is not None and _holds(region, z + refined, step - refined):
+        step = refined
+    return step, active, float(np.linalg.norm(root @ z) + np.linalg.norm(goal))
+
+
+def _step_on_face(normals: Floats, slack: Floats, curvature: Curvature, gradient: Floats) -> Floats | None:
+    """The step again, where the active rules hold with equality: its rounding does not grow with their multipliers.
+
+    None where the rules depend on each other so strongly that their span is not certain.
+    """
+    n = normals.shape[1]
+    scaled = gradient / curvature.scales
+    if not len(normals):
+        coordinates = curvature.basis.T @ scaled
+        return -(curvature.basis @ (coordinates / curvature.sizes**2)) / curvature.scales
+    norms = norms_of_rows(normals)
+    left, sizes, right = lapack.svd(normals / norms[:, None])
+    rank = int((sizes > n * EPSILON * sizes[0]).sum())
+    if rank < len(sizes) and sizes[rank] > 0.01 * EPSILON**0.5 and sizes[rank - 1] < EPSILON**0.5:
+        return None
+    onto = right[:rank].T @ ((left[:, :rank].T @ (slack / norms)) / sizes[:rank])
+    if rank == n:
+        return np.asarray(onto / curvature.scales)
+    directions = right[rank:]
+    root = curvature.sizes[:, None] * curvature.basis.T
+    _, lengths, axes = lapack.svd(root @ directions.T, full_matrices=False)
+    slope = directions @ (scaled + root.T @ (root @ onto))
+    return np.asarray((onto - directions.T @ (axes.T @ ((axes @ slope) / lengths**2))) / curvature.scales)
+
+
+def _holds(region: Region, z: Floats, difference: Floats) -> bool:
+    """Whether a point is in the region to rounding, or to a share of how much two computations of it differ."""
+    gaps = region.rows @ z - region.rhs
+    gaps[: len(region.b)] = np.abs(gaps[: len(region.b)])
+    sizes = np.abs(region.rows) @ (np.abs(z) + np.abs(difference)) + np.abs(region.rhs)
+    return bool((gaps <= 64.0 * EPSILON * sizes).all())
+
+
+def _shortened(loss: Loss, z: Floats, step: Floats, gradient: Floats) -> Floats:
+    """The step, halved until the loss falls by a share of what its slope promises; Armijo's rule."""
+    if loss.quadratic:
+        return step
+    before, slope = loss.value(z), float(gradient @ step)
+    for halvings in range(HALVINGS):
+        part = step * 0.5**halvings
+        # Near the optimum the decrease is below the rounding of the loss, and the whole step is right.
+        if loss.value(z + part) <= before + 1e-4 * slope * 0.5**halvings + 8.0 * EPSILON * abs(before):
+            return part
+    return np.zeros_like(step)
+
+
+def _smallest(region: Region, curvature: Curvature, z: Floats) -> tuple[Floats, np.ndarray]:
+    """The point of the smallest norm among those at which the loss is as at z, and the active rows there."""
+    curved = curvature.basis[:, : region.size - curvature.flat].T * curvature.scales
+    rows = np.concatenate([curved, region.rows])
+    rhs = np.concatenate([curved @ z, region.rhs])
+    moved, active = _solve(rows, len(curved) + len(region.b), rhs, np.zeros(region.size))
+    return moved, active[len(curved) :]
+
+
+def _onto_bounds(region: Region, active: np.ndarray, z: Floats) -> Floats:
+    """The point with each coefficient at a bound that was active, or fixed, equal to it to the bit."""
+    gaps = np.abs(region.rows @ z - region.rhs)
+    reached = gaps <= REACHED * (np.abs(region.rows) @ np.abs(z) + np.abs(region.rhs) + np.abs(z).max(initial=0.0))
+    fixed = np.arange(len(gaps)) < len(region.b)
+    single = np.flatnonzero((active | fixed) & reached & ((region.rows != 0.0).sum(axis=1) == 1))
+    entries = (region.rows[single] != 0.0).argmax(axis=1)
+    z = z.copy()
+    z[entries] = region.rhs[single] / region.rows[single, entries] + 0.0
+    return z
+
+
+def _solve(rows: Floats, equations: int, rhs: Floats, goal: Floats) -> tuple[Floats, np.ndarray]:
+    """The nearest point to the goal on rows of any norm, and which rows hold with equality there."""
+    norms = norms_of_rows(rows)
+    norms[norms == 0.0] = 1.0
+    n = len(goal)
+    guess = np.zeros((1, len(rows) + n), np.int8)
+    no_bounds = np.full((1, n), np.inf)
+    program = SmallCells(np.ascontiguousarray(rows / norms[:, None])[None], equations)
+    x, _, active = program.solve((rhs / norms)[None], -no_bounds, no_bounds, goal[None], guess)
+    return x[0], active[0, : len(rows)] != 0
+
+
+def _scales(norms: Floats) -> Floats:
+    """The norms, with the largest of them in place of zeros: of features that are constant."""
+    largest = norms.max(initial=0.0)
+    return np.where(norms > EPSILON * largest, norms, largest if largest > 0.0 else 1.0)
+
+
+def _weakened(scales: Floats, basis: Floats, sizes: Floats, rounding: float) -> Curvature:
+    """A curvature with a weak distance in place of those sizes that are zero to rounding."""
+    curved = int((sizes > rounding * sizes.max(initial=0.0)).sum())
+    lowest = float(sizes[curved - 1]) if curved else 1.0
+    full: Floats = np.full(len(scales), WEAK * lowest)
+    full[:curved] = sizes[:curved]
+    return Curvature(scales, basis, full, len(scales) - curved)

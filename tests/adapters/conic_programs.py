@@ -1,0 +1,71 @@
+"""Optima of constrained linear models by solvers that share nothing with affinet: quadprog, and cones by clarabel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import clarabel
+import numpy as np
+import quadprog
+from numpy.typing import NDArray
+from scipy import sparse
+
+Array = NDArray[Any]
+
+
+def least_squares(
+    design: Array, y: Array, weights: Array, penalties: Array, A: Array, b: Array, G: Array, h: Array
+) -> Array:
+    """argmin ½ Σ weights (design z − y)² + ½ Σ penalties z² with A z = b and G z <= h; all columns and rows scaled."""
+    hessian = design.T @ (weights[:, None] * design) + np.diag(penalties)
+    scales = np.sqrt(np.diagonal(hessian))
+    scaled, linear = hessian / scales / scales[:, None], design.T @ (weights * y) / scales
+    rows = -np.concatenate([A, G]) / scales
+    if not len(rows):
+        return np.asarray(np.linalg.solve(scaled, linear) / scales)
+    norms = np.linalg.norm(rows, axis=1)
+    rhs = -np.concatenate([b, h]) / norms
+    return np.asarray(quadprog.solve_qp(scaled, linear, (rows / norms[:, None]).T, rhs, len(b))[0] / scales)
+
+
+def log_loss(
+    design: Array, classes: Array, count: int, weights: Array, penalties: Array, A: Array, b: Array, G: Array, h: Array
+) -> Array:
+    """The coefficients of a logistic regression (1 or `count` rows) with A z = b and G z <= h, z flattened row-major.
+
+    The variables are z, a t of each sample, and a u of each sample and class. With the scores m of the classes,
+    t >= log Σ_k exp(m_k − m_own) says Σ_k u_k <= 1 and exp(m_k − m_own − t) <= u_k: exponential cones (·, 1, u_k).
+    """
+    samples, width = design.shape
+    rows = 1 if count == 2 else count
+    n, pairs = rows * width, samples * count
+    scores = np.zeros((samples, count, n))
+    for k in range(rows):
+        scores[:, k + count - rows, k * width : (k + 1) * width] = design
+    gaps = (scores - scores[np.arange(samples), classes][:, None]).reshape(pairs, n)
+    t_of_pair = sparse.kron(sparse.eye_array(samples), np.ones((count, 1)))
+    cones = sparse.block_array(
+        [
+            [sparse.csr_array(-gaps), t_of_pair, None],
+            [sparse.csr_array((pairs, n)), None, sparse.csr_array((pairs, pairs))],
+            [None, None, -sparse.eye_array(pairs)],
+        ]
+    ).tocsr()
+    interleaved = np.arange(3 * pairs).reshape(3, -1).T.ravel()
+    ones = np.repeat([0.0, 1.0, 0.0], pairs)
+    sums = sparse.hstack([sparse.csr_array((samples, n + samples)), t_of_pair.T])
+    rules = sparse.hstack(
+        [sparse.csr_array(np.concatenate([A, G])), sparse.csr_array((len(b) + len(h), samples + pairs))]
+    )
+    matrix = sparse.vstack([rules, sums, cones[interleaved]]).tocsc()
+    rhs = np.concatenate([b, h, np.ones(samples), ones[interleaved]])
+    kinds: list[Any] = [clarabel.ZeroConeT(len(b))] if len(b) else []
+    kinds += [clarabel.NonnegativeConeT(len(h) + samples), *[clarabel.ExponentialConeT()] * pairs]
+    P = sparse.diags_array(np.concatenate([np.tile(penalties, rows), np.zeros(samples + pairs)])).tocsc()
+    q = np.concatenate([np.zeros(n), weights, np.zeros(pairs)])
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-12
+    solution = clarabel.DefaultSolver(sparse.csc_matrix(P), q, sparse.csc_matrix(matrix), rhs, kinds, settings).solve()
+    assert str(solution.status) in ("Solved", "AlmostSolved")
+    return np.asarray(solution.x[:n]).reshape(rows, width)
