@@ -64,6 +64,13 @@ def test_a_page_that_passed_runs_again_only_where_something_changed(
     assert not capsys.readouterr().out
 
 
+def test_a_block_without_a_language_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PRINTS.replace("```text", "```"), encoding="utf-8")
+    assert run_documents.main([str(page)])
+    assert "line 4: a block without a language is not compared" in capsys.readouterr().err
+
+
 def test_changed_code_and_versions_forget_what_passed(tmp_path: Path) -> None:
     files = [tmp_path / "src" / "affinet" / "a.py", tmp_path / "examples" / "data.txt"]
     files += [tmp_path / name for name in passed_pages.RUNNERS]

@@ -74,6 +74,16 @@ def blocks_of(text: str) -> list[Block]:
     ]
 
 
+def check_fences(text: str) -> None:
+    """Raise DocumentError for a block that opens without a language: it would be neither run nor compared."""
+    inside = False
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith("```"):
+            inside = not inside
+            if inside and line == "```":
+                raise DocumentError(f"line {number}: a block without a language is not compared: write ```text")
+
+
 def check_links(document: Path, text: str) -> None:
     """Raise DocumentError for a relative link that leads to no file, or to no heading of a page."""
     for found in LINK.finditer(text):
@@ -181,6 +191,7 @@ def report(name: str, extra: str | None, passed: PassedPages) -> str | None:
     text = document.read_text(encoding="utf-8")
     needed = extra_of(text)
     if extra is None:
+        check_fences(text)
         check_links(document, text)
     if needed == extra:
         if passed.has(text):
