@@ -14,7 +14,7 @@ BIN  := $(VENV)/bin
 TENSORFLOW := .venv-tensorflow
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo quick test rounding processors integrations check docs browser long oldest constraints fuzz kills mutants bench bench-gpu clean
+.PHONY: demo quick test rounding processors integrations check docs browser long loggers oldest constraints fuzz kills mutants bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -98,10 +98,17 @@ long: $(VENV)/.installed-test $(VENV)/.installed-check $(VENV)/.installed-traine
 		-m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal tests/integrations/test_keras_contract.py \
 		tests/integrations/test_keras_diabetes.py tests/integrations/test_keras_options.py
 	AFFINET_SHARDS=1 $(ONE_THREAD) $(BIN)/python -m pytest tests/shards/test_contract_on_shards.py
+	$(MAKE) loggers
 	for seed in 2 3 4 5; do $(MAKE) rounding ROUNDING=$$seed || exit 1; done
 	$(MAKE) processors
 	$(MAKE) kills KILLS=100
 	$(MAKE) oldest
+
+# Watched trainings written to Weights & Biases and MLflow, offline. A venv of its own: both bring what others pin.
+loggers:
+	$(PYTHON) -m venv build/loggers
+	build/loggers/bin/python -m pip install --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[watch]'
+	AFFINET_LOGGERS=1 $(ONE_THREAD) build/loggers/bin/python -m pytest tests/adapters
 
 # The oldest versions that pyproject.toml promises, in an environment of their own: 5 GB, removed by `make clean`.
 OLDEST_PYTHON ?= python3.11

@@ -72,7 +72,7 @@ SECTIONS = (
     Section(
         "Watching",
         "[Watching a run](watching.md)",
-        names=("Watch", "Observation", "Observer", "CsvLog", "TensorBoardLog"),
+        names=("Watch", "Observation", "Observer", "CsvLog", "TensorBoardLog", "WandbLog", "MlflowLog"),
     ),
     Section(
         "Errors and warnings: `affinet.errors`",
@@ -112,7 +112,7 @@ UNPROMISED = {
 """Members that other parts of affinet call, and that users have no need of."""
 
 
-MADE_BY_USERS = ("CsvLog", "TensorBoardLog", "LieElement", "RuleLog", "SignedPermutation")
+MADE_BY_USERS = ("CsvLog", "TensorBoardLog", "WandbLog", "MlflowLog", "LieElement", "RuleLog", "SignedPermutation")
 """Classes that users call; of the others, values are returned by functions."""
 
 

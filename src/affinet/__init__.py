@@ -13,7 +13,9 @@ from affinet._version import __version__
 
 if TYPE_CHECKING:
     from affinet import errors as errors
+    from affinet.adapters.mlflow import MlflowLog as MlflowLog
     from affinet.adapters.tensorboard import TensorBoardLog as TensorBoardLog
+    from affinet.adapters.wandb import WandbLog as WandbLog
     from affinet.errors import AffinetError as AffinetError
     from affinet.errors import AttachError as AttachError
     from affinet.errors import ConformanceError as ConformanceError
@@ -111,6 +113,7 @@ __all__ = [
     "LongStepsWarning",
     "MissingOperationError",
     "MissingPackageError",
+    "MlflowLog",
     "ModelFileError",
     "MultipliersDivergeWarning",
     "NotAffineError",
@@ -139,6 +142,7 @@ __all__ = [
     "UnknownWeightError",
     "UnresolvedGapWarning",
     "UnsupportedWeightError",
+    "WandbLog",
     "Watch",
     "WatchError",
     "WatchWarning",
@@ -184,7 +188,9 @@ _HOMES = {
     "Plan": "affinet.plans.plan",
     "Projector": "affinet.kernels.torch.projector",
     "Reparametrization": "affinet.training.baking",
+    "MlflowLog": "affinet.adapters.mlflow",
     "TensorBoardLog": "affinet.adapters.tensorboard",
+    "WandbLog": "affinet.adapters.wandb",
     "WeightGroup": "affinet.language.weight_groups",
     "Rules": "affinet.language.weight_groups",
     "Watch": "affinet.training.watching",

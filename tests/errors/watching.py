@@ -103,6 +103,23 @@ def curves_of_no_folder() -> None:
     affinet.TensorBoardLog(3)  # type: ignore[arg-type]
 
 
+@case(WatchError, "What was given is not a run of Weights & Biases.", "Give what wandb.init returns.")
+def rows_of_no_run() -> None:
+    affinet.WandbLog("project")
+
+
+@case(WatchError, "What was given is not a run of MLflow.", "Give what mlflow.start_run returns.")
+def metrics_of_no_run() -> None:
+    affinet.MlflowLog(3)
+
+
+@case(WatchError, "MLflow is not installed.", "Install it, or write to CSV.")
+def a_log_without_mlflow() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "mlflow", None)
+        affinet.MlflowLog("0123456789abcdef")
+
+
 @case(WatchError, "The folder for TensorBoard is a file.", "Name another.")
 def curves_in_a_file(folder: Path) -> None:
     def refused(_: str) -> None:

@@ -282,7 +282,7 @@ def check_watch(attached: bool, observers: tuple[Observer, ...], every: int, fir
         if not callable(observer):
             raise WatchError(
                 f"{observer!r} cannot be called. A callback takes one observation: a function, affinet.CsvLog(path), "
-                f"affinet.TensorBoardLog(folder)."
+                f"affinet.TensorBoardLog(folder), affinet.WandbLog(run), affinet.MlflowLog(run)."
             )
 
 
