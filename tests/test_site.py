@@ -79,6 +79,17 @@ def test_every_public_name_is_an_object_of_the_page() -> None:
     assert "Errors: {py:obj}`affinet.RuleError` for any other source" in text
 
 
+@pytest.mark.parametrize("package", ["torch", "numpy", "scipy", "numba", "scikit-learn", "jax", "optax", "keras"])
+@pytest.mark.parametrize("pins", ["ci.txt", "oldest.txt"])
+def test_the_page_of_limits_has_the_versions_that_are_pinned(package: str, pins: str) -> None:
+    pinned = re.search(rf"^{package}==(\d+\.\d+)", (DOCS.parent / "constraints" / pins).read_text("utf-8"), re.M)
+    name = {"torch": "PyTorch", "jax": "JAX"}.get(package, package)
+    rows = (DOCS / "limits.md").read_text(encoding="utf-8").lower().splitlines()
+    row = next(row for row in rows if row.startswith("|") and name.lower() in row.split("|")[1])
+    assert pinned is not None or pins == "oldest.txt"
+    assert pinned is None or re.search(rf"\b{re.escape(pinned[1])}\b", row.split("|")[2])
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     entries = "".join(f"{name} py:function 1 docs/api.html#$ -\n" for name in api_objects.full_names())
