@@ -28,7 +28,7 @@ def test_training_writes_a_run_whose_weights_obey_the_rules(affinet: Command, fo
     run = folder / "runs" / "owls"
     assert sorted(path.name for path in run.iterdir()) == [
         ".begun.json", ".lock", "checkpoint.safetensors", "job.toml", "metrics.csv", "model.safetensors",
-        "plan.safetensors", "plan.txt", "summary.json",
+        "plan.safetensors", "plan.txt", "samples.safetensors", "summary.json",
     ]  # fmt: skip
     assert (run / "job.toml").read_text() == text
     assert "sums" in (run / "plan.txt").read_text()

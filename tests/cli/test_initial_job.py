@@ -132,16 +132,33 @@ def test_without_a_target_the_last_column_is_predicted(affinet: Command, tables:
 
 
 def test_columns_that_cannot_be_features_are_left_out_with_the_reason(affinet: Command, folder: Path) -> None:
-    rows = [f"{k / 2},Ulm,2020-01-0{k % 9 + 1},{k if k != 3 else ''},{k / 4}" for k in range(20)]
-    (folder / "mixed.csv").write_text("\n".join(["size,place,day,floors,price", *rows]))
+    rows = [f"{k},{k / 2},Ulm,2020-01-0{k % 9 + 1},{k if k != 3 else ''},{k / 4}" for k in range(20)]
+    (folder / "mixed.csv").write_text("\n".join([",size,place,day,floors,price", *rows]))
     written = affinet("init", "mixed.csv")
     assert written.exit_code == 0, written.output
-    assert "Column 'place' is left out: mixed.csv has features that are not numbers: place;" in written.stdout
-    assert "Column 'floors' is left out: mixed.csv has 1 value missing, NaN or infinite in column" in written.stdout
+    assert "Column 'place' is left out: it is not numbers (such as 'Ulm').\n" in written.stdout
+    assert "Column 'floors' is left out: 1 value missing, NaN or infinite in column 'floors', the" in written.stdout
+    assert "Column '' is left out: it has no name, as row numbers that pandas wrote.\n" in written.stdout
+    assert written.stdout.count("write each category as a column of zeros and ones") == 1
     assert "[data]" not in written.stdout
     text = (folder / "job.toml").read_text(encoding="utf-8")
-    assert 'ignore = ["place", "day", "floors"]\n' in text
+    assert 'ignore = ["", "place", "day", "floors"]\n' in text
     assert "#   0 'size'\n" in text
     assert affinet("check", "job.toml").exit_code == 0
     (folder / "job.toml").write_text(text.replace('"floors"]', '"flors"]'))
     assert "has no column 'flors'. Did you mean 'floors'?" in affinet("check", "job.toml").stderr
+
+
+def test_few_whole_numbers_are_classes_where_they_are_repeated(affinet: Command, folder: Path) -> None:
+    (folder / "line.csv").write_text("x,y\n" + "".join(f"{k},{2 * k + 1}\n" for k in range(10)))
+    assert "regression, for the target 'y' is whole numbers with 10" in affinet("init", "line.csv").stdout
+    (folder / "steps.csv").write_text("x,y\n" + "".join(f"{k},{k % 4}\n" for k in range(40)))
+    assert "classification, for" in affinet("init", "steps.csv", "--out", "steps.toml").stdout
+
+
+def test_a_target_of_amounts_with_a_sign_is_told_to_be_text(affinet: Command, folder: Path) -> None:
+    (folder / "flats.csv").write_text("area,price\n" + "".join(f"{k}.5,${k}000\n" for k in range(40)))
+    refused = affinet("init", "flats.csv")
+    assert refused.exit_code == 2
+    assert "The target is text, such as '$0000'; regression needs plain numbers." in refused.stderr
+    assert "Did you mean 'price'?" in affinet("init", "flats.csv", "--target", "PRIC").stderr

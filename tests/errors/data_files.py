@@ -48,6 +48,12 @@ def two_columns_of_one_name(folder: Path) -> None:
     load(folder, f"length,length,kind\n{ROWS}")
 
 
+@case(DataError, "Names of columns in another encoding.", "Save the table as UTF-8.", fragment="the header of")
+def data_with_a_header_in_another_encoding(folder: Path) -> None:
+    (folder / "small.csv").write_bytes(f"größe,breite,kind\n{ROWS}".encode("latin-1"))
+    load_data(DataTable(source="small.csv", target="kind"), folder, 0)
+
+
 @case(DataError, "Decimal commas in one column, and points in another.", "Write all numbers alike.")
 def data_with_decimal_commas_and_points(folder: Path) -> None:
     load(folder, "length;width;kind\n" + "1,5;1.234;owl\n2,5;2.000;cat\n" * 6)

@@ -104,8 +104,12 @@ def _table_of_file(path: Path, target: str | None, folder: Path) -> tuple[DataTa
     chosen = names[-1] if target is None else target
     unusable = unusable_features(path, chosen)
     if unusable and len(unusable) == len(names) - 1:
-        raise DataError(f"no column of {path} can be a feature. {' '.join(unusable.values())}")
+        reasons = " ".join(f"{name!r}: {reason}" for name, reason in unusable.items())
+        raise DataError(f"no column of {path} can be a feature. {reasons}")
+    text = any("it is not numbers" in reason for reason in unusable.values())
     choices = [f"Column {name!r} is left out: {reason}" for name, reason in unusable.items()]
+    if text:
+        choices.append("To use text, write each category as a column of zeros and ones.")
     if target is None:
         choices.insert(0, f"The target is the last column, {chosen!r}. {_other_targets(path, names[:-1])}")
     return DataTable(source=relative, target=chosen, ignore=tuple(unusable)), tuple(choices)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+SHORTEST_PART = 4
+"""Fewest characters that a name may be recognized by in the middle of a longer one."""
+
 
 def did_you_mean(name: str, known_names: Iterable[str]) -> str:
-    """` Did you mean 'x'?` with the closest known names (ignoring capitals), or an empty text where none is similar."""
+    """` Did you mean 'x'?` with the closest known names, or those that contain `name`; or an empty text."""
     by_lowercase = {known.lower(): known for known in known_names}
     matches = (
         [name.lower()]
         if name.lower() in by_lowercase
         else difflib.get_close_matches(name.lower(), by_lowercase, n=2, cutoff=0.6)
     )
+    if not matches and len(name) >= SHORTEST_PART:
+        matches = [known for known in by_lowercase if name.lower() in known][:2]
     return f" Did you mean {' or '.join(repr(by_lowercase[key]) for key in matches)}?" if matches else ""
 
 

@@ -47,3 +47,16 @@ def test_the_line_of_a_gap_is_found_between_semicolons(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('a;"b\nc";y\n1;2;u\n3;;v\n')
     with pytest.raises(DataError, match=r"in column 'b\\nc', the first in line 4"):
         read_examples(tmp_path / "t.csv", "y")
+
+
+@pytest.mark.parametrize("text", ["größe,y\n1,2\n", "a,y\nä,2\n"])
+def test_a_file_in_another_encoding_is_refused_with_the_way_out(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"(?i)utf-8.*Save the table as UTF-8; spreadsheets call that CSV UTF-8"):
+        read_examples(tmp_path / "t.csv", "y")
+
+
+def test_a_file_without_a_header_is_told_what_the_first_line_is(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("0,0,1\n1,2,3\n")
+    with pytest.raises(DataError, match=r"more than one column '0'.*first line has to be the names of the columns"):
+        read_examples(tmp_path / "t.csv", "1")

@@ -70,6 +70,8 @@ def mistake_in(*changes: tuple[str, str]) -> str:
         ("[[rule]]", "[ruels]", "line 15: a job file has no key 'ruels'. Did you mean 'rules' or 'rule'? It"),
         ("[[rule]]", "[[rules]]", "line 15: rules = [{'name': 'a tie', 'says': "),
         ("[[rule]]", "[rules]\nthe_tie = 1", "line 16: rules.the_tie = 1 is not valid; it takes a table, [rules]"),
+        ("[[rule]]", "[rules]\nmás = 1", 'A line of [rules] is "name" = "rule", both in quotation marks.'),
+        ("[[rule]]", '[rules]\na = "w >= 0', 'A line of [rules] is "name" = "rule", both in quotation marks.'),
         ("[[rule]]", '[rules]\n"" = "w == 1"', "line 16: rules. = '' is not valid; it takes a table, [rules], with"),
         ("[[rule]]", '[rules]\n"a tie" = "w == 1"\n[[rule]]', "line 16: rule 1 and a line of [rules] are both named"),
         ("[[rule]]", "[rule]", "line 15: rules are tables opened by [[rule]], with two brackets"),

@@ -12,11 +12,12 @@ from affinet.errors import DataError
 
 SEPARATORS = ",;\t"
 COMMA_NUMBER = r"^\s*[-+]?\d+,\d+\s*$"
+SAVE_AS_UTF8 = " Save the table as UTF-8; spreadsheets call that CSV UTF-8."
 POINT_NUMBER = r"^\s*[-+]?\d+\.\d+\s*$"
 
 
 def read_separated(path: Path) -> pl.DataFrame:
-    """The table in a .csv file. Raises DataError where some numbers have decimal commas and others decimal points.
+    """The table in a .csv file. Raises DataError for a header that is not UTF-8, and for decimal commas beside points.
 
     Spreadsheets in languages that write `1,5` separate fields by semicolons. A point may then group thousands, so that
     one file has to write all its numbers alike.
@@ -24,6 +25,8 @@ def read_separated(path: Path) -> pl.DataFrame:
     options: dict[str, Any] = {"separator": separator_of(path), "infer_schema_length": None}
     options["glob"] = False  # or table[1].csv would be read as table1.csv
     frame = pl.read_csv(path, **options)
+    if damaged := [name for name in frame.columns if "\N{REPLACEMENT CHARACTER}" in name]:
+        raise DataError(f"the header of {path} is not UTF-8: {damaged[0]!r}.{SAVE_AS_UTF8}")
     if options["separator"] == "," or not _columns_with(frame, COMMA_NUMBER):
         return frame
     frame = pl.read_csv(path, decimal_comma=True, **options)

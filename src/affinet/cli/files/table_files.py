@@ -14,7 +14,7 @@ from polars.exceptions import PanicException, PolarsError
 
 from affinet.cli.files.cells import OR_IGNORE, refuse_gaps, refuse_stray_words
 from affinet.cli.files.parquet import read_parquet
-from affinet.cli.files.separated import read_separated
+from affinet.cli.files.separated import SAVE_AS_UTF8, read_separated
 from affinet.cli.words import did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
 from affinet.system.files import MISSING, unreadable
@@ -23,6 +23,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 NOT_IN_NUMPY = ("Int128", "UInt128")
 """Integers that NumPy does not have, by name, since older versions of Polars do not have them either."""
+NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
+"""A name that may be a number of the first row, in a file without a header."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,10 @@ def read_examples(path: Path, target: str, *, ignore: Sequence[str] = (), classe
 
 
 def unusable_features(path: Path, target: str) -> dict[str, str]:
-    """Column → why it cannot be a feature, for the columns of the table `path` other than `target`.
+    """Column → why it cannot or should not be a feature, for the columns of the table `path` other than `target`.
 
-    Raises DataError where the table cannot be read, or has no column `target`.
+    A column without a name holds the row numbers that pandas writes, from which nothing can be learnt. Raises DataError
+    where the table cannot be read, or has no column `target`.
     """
     frame = _read(path)
     _refuse_unknown(path, frame, target)
@@ -78,10 +81,13 @@ def unusable_features(path: Path, target: str) -> dict[str, str]:
     for name in frame.drop(target).columns:
         try:
             refuse_stray_words(path, frame[name])
-            _refuse_other_types(path, frame.select(name))
             refuse_gaps(path, frame[name])
         except DataError as error:
-            reasons[name] = str(error).removesuffix(OR_IGNORE)
+            reasons[name] = str(error).removesuffix(OR_IGNORE).removeprefix(f"{path} has ")
+        if not _is_of_numbers(frame[name].dtype):
+            reasons.setdefault(name, f"it is not numbers{_first_value(frame[name])}.")
+        if not name:
+            reasons[name] = "it has no name, as row numbers that pandas wrote."
     return reasons
 
 
@@ -104,11 +110,13 @@ def _read(path: Path) -> pl.DataFrame:
     except DataError:
         raise
     except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is not an Exception
-        raise DataError(f"{path} is not a readable {path.suffix} file: {one_paragraph(error)}.") from None
+        way_out = SAVE_AS_UTF8 if "utf-8" in str(error) else ""
+        raise DataError(f"{path} is not a readable {path.suffix} file: {one_paragraph(error)}.{way_out}") from None
     repeated_names = [name for name in frame.columns if re.search(r"_duplicated_\d+$", name)]
     if repeated_names:
         name = re.sub(r"_duplicated_\d+$", "", repeated_names[0])
-        raise DataError(f"{path} has more than one column {name!r}; rename one of them.")
+        hint = " Its first line has to be the names of the columns." if NUMBER.fullmatch(name) else ""
+        raise DataError(f"{path} has more than one column {name!r}; rename one of them.{hint}")
     if frame.height == 0:
         raise DataError(f"{path} has no rows below its header; affinet has nothing to learn from.")
     return frame
@@ -121,17 +129,24 @@ def _refuse_unknown(path: Path, frame: pl.DataFrame, name: str) -> None:
 
 
 def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:
-    refused_names = [name for name, dtype in features.schema.items() if not (dtype.is_numeric() or dtype == pl.Boolean)]
+    refused_names = [name for name, dtype in features.schema.items() if not _is_of_numbers(dtype)]
     if not refused_names:
         return
     name = refused_names[0]
-    examples = features[name].drop_nulls().head(1).to_list()
-    shown = f" (such as {str(examples[0])!r})" if examples else ""
     raise DataError(
         f"{path} has features that are not numbers: {listed(refused_names)}; "
-        f"{name!r} is {features[name].dtype}{shown}. "
+        f"{name!r} is {features[name].dtype}{_first_value(features[name])}. "
         f"Remove the columns, or write each category as a column of zeros and ones.{OR_IGNORE}"
     )
+
+
+def _is_of_numbers(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or dtype == pl.Boolean
+
+
+def _first_value(column: pl.Series) -> str:
+    examples = column.drop_nulls().head(1).to_list()
+    return f" (such as {str(examples[0])!r})" if examples else ""
 
 
 def _target(path: Path, column: pl.Series) -> tuple[Array, str]:

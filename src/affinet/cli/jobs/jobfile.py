@@ -67,7 +67,7 @@ def parse_job(path: Path, text: str) -> JobFile:
     try:
         content = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, or an integer with more digits than Python reads
-        raise JobError(f"{path.name} is not a TOML file: {one_paragraph(error)}.") from None
+        raise JobError(f"{path.name} is not a TOML file: {one_paragraph(error)}.{_quotes_hint(text, error)}") from None
     except RecursionError:
         raise JobError(too_deep) from None
     _refuse_deep_or_large(path, content)
@@ -104,6 +104,13 @@ def _refuse_deep_or_large(path: Path, content: object) -> None:
             raise JobError(f"{path.name} is not a job: it holds an integer of more than 64 bits.")
         if isinstance(value, dict | list):
             pending += [(item, depth + 1) for item in (value.values() if isinstance(value, dict) else value)]
+
+
+def _quotes_hint(text: str, error: ValueError) -> str:
+    """What a line of [rules] looks like, where the error is in one."""
+    place = re.search(r"\(at line (\d+), ", str(error))
+    tables = [line for line in text.splitlines()[: int(place[1]) if place else 0] if line.startswith("[")]
+    return ' A line of [rules] is "name" = "rule", both in quotation marks.' if tables[-1:] == ["[rules]"] else ""
 
 
 def _has_long_key(text: str) -> bool:

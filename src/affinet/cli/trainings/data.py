@@ -13,7 +13,7 @@ from affinet.cli.jobs.job import READY_MADE, DataTable
 from affinet.cli.words import counted
 from affinet.errors import DataError
 
-FEW = 20  # whole numbers with at most this many distinct values are treated as classes
+FEW = 20  # whole numbers with at most this many distinct values, in twice as many rows, are treated as classes
 Task = Literal["classification", "regression"]
 
 
@@ -120,7 +120,7 @@ def _task(examples: Examples, task: Task | None) -> tuple[Task, str]:
     description = f"the target {examples.target_name!r} is {examples.kind}"
     if examples.kind in ("text", "truth values"):
         return "classification", f"classification, for {description}"
-    if examples.kind == "whole numbers" and distinct_count <= FEW:
+    if examples.kind == "whole numbers" and distinct_count <= min(FEW, len(examples.target) / 2):
         return "classification", f"classification, for {description} with {FEW} or fewer distinct values"
     return "regression", f"regression, for {description} with {distinct_count:,} distinct values"
 
@@ -149,10 +149,13 @@ def _refuse_few(examples: Examples, targets: Array, task: Task, test_fraction: f
     split = f"{counted(rows - test_rows, 'row')} to train on and {test_rows:,} to test on"
     way_out = ', or say task = "regression" in [data] or affinet init --task regression'
     alternative = "" if task == "regression" or examples.kind in ("text", "truth values") else way_out
+    described = f" The target is text, such as {str(examples.target[0])!r:.60}; regression needs plain numbers."
+    text = described if task == "classification" and examples.kind == "text" else ""
     if min(test_rows, rows - test_rows) < least_rows:
         raise DataError(
             f"{examples.source} has {counted(rows, 'row')}, which test_fraction = {test_fraction} splits into {split}; "
-            f"{task} needs at least {least_rows} in each. Add rows or change test_fraction in [data]{alternative}."
+            f"{task} needs at least {least_rows} in each. Add rows or change test_fraction in [data]"
+            f"{alternative}.{text}"
         )
     if task == "classification":
         values, counts = np.unique(examples.target, return_counts=True)
