@@ -224,6 +224,46 @@ def test_a_rule_that_fixes_everything_leaves_nothing_to_fit() -> None:
     assert model.intercept_ == 5.0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_multipliers_are_what_a_right_hand_side_costs(seed: int) -> None:
+    """Central differences over 1e-5: third derivatives are below 1e3, and losses of 1e2 are known to 1e-13."""
+    draw = np.random.default_rng(seed)
+    X, noise = draw.standard_normal((60, 3)) + 2.0, draw.standard_normal(60)
+    weights = draw.exponential(1.0, 60)
+    kinds: list[tuple[Any, Array]] = [
+        (ConstrainedLinearRegression(alpha=0.3), X @ [1.0, -2.0, 0.5] + noise),
+        (ConstrainedLogisticRegression(C=0.7), (X @ [1.0, -2.0, 0.5] + noise > 0).astype(int)),
+    ]
+
+    def fitted(model: Any, y: Array, total: float, bound: float) -> Any:
+        rules = [f"sum(coef) + intercept == {total!r}", f"coef['x1'] >= {bound!r}", "coef['x0'] <= 1000"]
+        return model.set_params(rules=rules).fit(X, y, weights)
+
+    def loss(model: Any, y: Array) -> float:
+        scores = X @ np.ravel(model.coef_) + float(np.ravel(model.intercept_)[0])
+        if isinstance(model, ConstrainedLinearRegression):
+            return float(0.5 * weights @ (y - scores) ** 2 + 0.15 * model.coef_ @ model.coef_)
+        return float(0.7 * weights @ np.logaddexp(0.0, -(2 * y - 1) * scores) + 0.5 * np.sum(model.coef_**2))
+
+    for model, y in kinds:
+        total, bound, slack = (float(each) for each in fitted(model, y, 1.0, 0.25).multipliers_.values())
+        step = 1e-5
+        by_total = loss(fitted(model, y, 1 + step, 0.25), y) - loss(fitted(model, y, 1 - step, 0.25), y)
+        by_bound = loss(fitted(model, y, 1, 0.25 + step), y) - loss(fitted(model, y, 1, 0.25 - step), y)
+        assert total == pytest.approx(by_total / (2 * step), abs=1e-5)
+        assert bound == pytest.approx(by_bound / (2 * step), abs=1e-5)
+        assert bound > 0.1
+        assert slack == 0.0
+    assert ConstrainedLinearRegression().fit(X, noise).multipliers_ == {}
+
+
+def test_negative_weights_of_samples_are_refused() -> None:
+    X = np.random.default_rng(6).standard_normal((10, 2))
+    for model in (ConstrainedLinearRegression(), ConstrainedLogisticRegression()):
+        with pytest.raises(ValueError, match="Negative values"):
+            model.fit(X, X[:, 0] > 0, np.append(np.ones(9), -1.0))
+
+
 def test_steps_that_are_too_few_are_warned_of_with_figures() -> None:
     draw = np.random.default_rng(5)
     X = draw.standard_normal((50, 2))

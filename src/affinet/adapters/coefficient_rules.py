@@ -97,6 +97,13 @@ class CoefficientRegion:
             Z[:, -1] -= Z[:, :-1] @ means
         return np.clip(Z, self.lower.reshape(self.shape), self.upper.reshape(self.shape))
 
+    def uncentred_slopes(self, slopes: Floats, means: Floats) -> Floats:
+        """Slopes of a loss along the matrix of `uncentred`, from those along the matrix of centred features."""
+        slopes = slopes.copy()
+        if slopes.shape[1] > len(means):
+            slopes[:, :-1] += slopes[:, -1:] * means
+        return slopes
+
 
 def coefficient_region(coefficients: Coefficients, rules: Sequence[Constraint], means: Floats) -> CoefficientRegion:
     """The region of the coefficients of centred features. Raises InfeasibleError, EstimatorError for other rules."""

@@ -112,7 +112,7 @@ def _epoch(
         loss.backward()
         optimizer.step()
         total += float(loss.detach() * mass)
-    return total / float(weights.sum())
+    return total / (float(weights.sum()) or 1.0)
 
 
 def _network(weights: Mapping[str, Floats], activation: str) -> nn.Sequential:

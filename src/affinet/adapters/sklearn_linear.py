@@ -33,7 +33,7 @@ class ConstrainedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimato
     `fit_intercept`; `max_iter` and `tol` of the solver, whose steps are relative to the size of the coefficients.
 
     Attributes: `coef_`, `intercept_`, `n_iter_`, `plan_` (the `affinet.Plan` of the rules, None without rules),
-    `n_features_in_`, `feature_names_in_`.
+    `multipliers_` (rule name → what its right-hand side costs), `n_features_in_`, `feature_names_in_`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ConstrainedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimato
         """
         targets = getattr(y, "columns", None)
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         alpha = _number(self, "alpha", 0.0)
         Y = np.asarray(y, np.float64).reshape(len(X), -1)
         rows = None if y.ndim == 1 else y.shape[1]
@@ -70,19 +70,26 @@ class ConstrainedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimato
         design, means = _design(X, weights, coefficients.intercept)
         allowed = _region(self, coefficients, means)
         penalties = _penalties(alpha, coefficients)
-        Z, optima = np.zeros(coefficients.shape), []
+        Z, slopes, optima = np.zeros(coefficients.shape), np.zeros(coefficients.shape), []
         for part, region in allowed.parts():
             loss = SquaredErrors(design, Y[:, part], weights, penalties)
             optima.append(_minimised(self, loss, region))
             Z[part] = optima[-1].z.reshape(len(part), -1)
+            slopes[part] = loss.gradient(optima[-1].z).reshape(len(part), -1)
         _warn_of_steps(self, optima)
         matrix = allowed.uncentred(Z, means)
         coef, intercept = matrix[:, : X.shape[1]], matrix[:, X.shape[1] :].sum(axis=1)
         self.coef_ = coef[0] if rows is None else coef
         self.intercept_ = float(intercept[0]) if rows is None else intercept
         self.plan_: Plan | None = allowed.plan
+        self._optimum = matrix, allowed.uncentred_slopes(slopes, means)
         self.n_iter_ = max(each.steps for each in optima)
         return self
+
+    @property
+    def multipliers_(self) -> dict[str, Floats]:
+        """Rule name → change of the loss per unit of the right-hand side, of the rule's shape; 0 where it is slack."""
+        return _multipliers(self)
 
     def predict(self, X: Any) -> Floats:
         """The predictions, of the shape of y."""
@@ -103,7 +110,8 @@ class ConstrainedLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ig
     solver, whose steps are relative to the size of the coefficients.
 
     Attributes: `classes_`, `coef_` and `intercept_` in the shapes of scikit-learn, `n_iter_`, `plan_` (the
-    `affinet.Plan` of the rules, None without rules), `n_features_in_`, `feature_names_in_`.
+    `affinet.Plan` of the rules, None without rules), `multipliers_` (rule name → what its right-hand side costs),
+    `n_features_in_`, `feature_names_in_`.
     """
 
     def __init__(
@@ -133,7 +141,7 @@ class ConstrainedLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ig
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         inverse = 1.0 / _number(self, "C", 0.0, open_below=True)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         count = len(self.classes_)
@@ -156,8 +164,15 @@ class ConstrainedLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ig
         self.coef_ = matrix[:, : X.shape[1]]
         self.intercept_ = matrix[:, X.shape[1] :].sum(axis=1)
         self.plan_: Plan | None = allowed.plan
+        slopes = loss.gradient(optimum.z).reshape(coefficients.shape) / (inverse or 1.0)
+        self._optimum = matrix, allowed.uncentred_slopes(slopes, means)
         self.n_iter_ = optimum.steps
         return self
+
+    @property
+    def multipliers_(self) -> dict[str, Floats]:
+        """Rule name → change of the loss per unit of the right-hand side, of the rule's shape; 0 where it is slack."""
+        return _multipliers(self)
 
     def decision_function(self, X: Any) -> Floats:
         """The scores: (samples,) of the second class for two classes, else (samples, classes)."""
@@ -230,6 +245,24 @@ def _region(estimator: Any, coefficients: Coefficients, means: Floats) -> Coeffi
 def _minimised(estimator: Any, loss: Loss, region: Region) -> Optimum:
     most_steps, tolerance = int(_number(estimator, "max_iter", 1)), _number(estimator, "tol", 0.0)
     return minimise(loss, region, most_steps=most_steps, tolerance=tolerance)
+
+
+def _multipliers(estimator: Any) -> dict[str, Floats]:
+    """The multipliers of the rules at the optimum, from the slopes of the loss there."""
+    check_is_fitted(estimator)
+    if estimator.plan_ is None:
+        return {}
+    shapes = {parameter.name: parameter.shape for parameter in estimator.plan_.parameters}
+    features = estimator.n_features_in_
+    weights, slopes = (
+        {
+            name: np.ascontiguousarray(each[:, :features] if name == "coef" else each[:, features]).reshape(shape)
+            for name, shape in shapes.items()
+        }
+        for each in estimator._optimum
+    )
+    multipliers: dict[str, Floats] = estimator.plan_.projector(weights).multipliers(slopes, at=weights)
+    return multipliers
 
 
 def _warn_of_steps(estimator: Any, optima: list[Optimum]) -> None:

@@ -157,7 +157,7 @@ class ConstrainedMLPRegressor(MultiOutputMixin, RegressorMixin, _Perceptron):  #
     def _trained(self, X: Any, y: Any, sample_weight: Any, anew: bool, epochs: int | None) -> Self:
         targets = getattr(y, "columns", None)
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, reset=anew)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         Y = np.asarray(y, np.float64).reshape(len(X), -1)
         if anew:
             self._single = y.ndim == 1
@@ -218,7 +218,7 @@ class ConstrainedMLPClassifier(ClassifierMixin, _Perceptron):  # type: ignore[mi
     def _trained(self, X: Any, y: Any, classes: Any, sample_weight: Any, anew: bool, epochs: int | None) -> Self:
         X, y = validate_data(self, X, y, dtype=np.float64, reset=anew)
         check_classification_targets(y)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if anew:
             self.classes_ = np.unique(y if classes is None else classes)
             self._check_classes(self.monotone)
