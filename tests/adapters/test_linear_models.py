@@ -257,6 +257,18 @@ def test_multipliers_are_what_a_right_hand_side_costs(seed: int) -> None:
     assert ConstrainedLinearRegression().fit(X, noise).multipliers_ == {}
 
 
+def test_coefficients_that_are_equal_or_opposite_are_so_to_the_bit() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    rules = ["coef[2] == coef[8]", "coef[8] == -coef[0]", "coef[:2] * 3 == coef[4:6] * 3", "coef[3] == 2 * coef[9]"]
+    coef = ConstrainedLinearRegression(rules=[*rules, "sum(coef) == 100", "coef[6] <= 0"]).fit(X, y).coef_
+    assert coef[2] == coef[8] == -coef[0] == -coef[4]
+    assert coef[1] == coef[5]
+    assert abs(coef[3] - 2 * coef[9]) < 1e-10  # some spacings of 500, times the ten terms of the sum
+    assert abs(coef.sum() - 100) < 1e-10
+    bounded = ConstrainedLinearRegression(rules=["coef[2] == coef[8]", "coef[8] <= 10", "coef[0] == coef[8]"]).fit(X, y)
+    assert set(bounded.coef_[[0, 2, 8]].tolist()) == {10.0}
+
+
 def test_negative_weights_of_samples_are_refused() -> None:
     X = np.random.default_rng(6).standard_normal((10, 2))
     for model in (ConstrainedLinearRegression(), ConstrainedLogisticRegression()):

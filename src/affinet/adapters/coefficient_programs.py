@@ -17,6 +17,8 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import breadth_first_order
 
 from affinet.blocks.programs.small_cells import SmallCells
 from affinet.language.calculus.terms import Floats
@@ -159,7 +161,7 @@ def minimise(loss: Loss, region: Region, *, most_steps: int, tolerance: float) -
     if converged and curvature.flat:
         z, binding = _smallest(region, curvature, z)
         active = active | binding
-    return Optimum(_onto_bounds(region, active, z) if converged else z, steps, converged, length)
+    return Optimum(_tied(region, _onto_bounds(region, active, z)) if converged else z, steps, converged, length)
 
 
 def _newton_step(region: Region, curvature: Curvature, gradient: Floats, z: Floats) -> tuple[Floats, np.ndarray, float]:
@@ -239,6 +241,27 @@ def _onto_bounds(region: Region, active: np.ndarray, z: Floats) -> Floats:
     entries = (region.rows[single] != 0.0).argmax(axis=1)
     z = z.copy()
     z[entries] = region.rhs[single] / region.rows[single, entries] + 0.0
+    return z
+
+
+def _tied(region: Region, z: Floats) -> Floats:
+    """The point with coefficients that equations make equal or opposite so to the bit; the first of each is copied."""
+    signs = np.sign(region.A)
+    sizes = np.abs(region.A)
+    largest = sizes.max(axis=1, initial=0.0)
+    pairs = ((signs != 0.0).sum(axis=1) == 2) & (region.b == 0.0) & (sizes.sum(axis=1) == 2.0 * largest)
+    graph = sparse.csr_array(signs[pairs].T @ signs[pairs])
+    graph.setdiag(0.0)
+    graph.eliminate_zeros()
+    z = z.copy()
+    reached = np.zeros(len(z), bool)
+    for entry in np.flatnonzero(np.diff(graph.indptr)):
+        if reached[entry]:
+            continue
+        order, before = breadth_first_order(graph, entry, directed=False)
+        for each in order[1:]:
+            z[each] = -np.sign(graph[before[each], each]) * z[before[each]]
+        reached[order] = True
     return z
 
 
