@@ -94,7 +94,7 @@ def test_the_report_of_a_run_in_training(visit: Visitor, tmp_path: Path, width: 
     with served(LatestPage(run.path, _load)) as server:
         seen = visit(address(server), width=width, dark=dark)
         report(seen, "fewer free number")
-        wait_for_text(seen, "Epoch 1 of 9: loss 1, accuracy 50.0%, largest violation 1.0e-07.")
+        wait_for_text(seen, "Epoch 1 of 9: loss 1, accuracy 50.0%, largest violation 1e-07.")
         run.finish_epoch()
         wait_for_text(seen, "Epoch 2 of 9")
         assert seen.page.title() == "2/9 – affinet: live"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
@@ -19,6 +20,8 @@ from affinet.cli.live.page_server import FRAME_POLICY, REPORT_POLICY, PageServer
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[PageServer]:
+    tmp_path = tmp_path / "a run"
+    tmp_path.mkdir()
     (tmp_path / "job.toml").write_text("[train]\nepochs = 3\n")
     listening = socket.create_server(("127.0.0.1", 0))
     started = PageServer(listening, LatestPage(tmp_path, lambda: lambda run: f"<p>{run.name}</p>"))
@@ -146,9 +149,9 @@ def test_the_state_says_when_the_command_has_ended(server: PageServer) -> None:
     server.finish()
     state = json.loads(ask(server, "/state")[1])
     assert state["over"]
-    assert state["ending"].endswith(f"To resume: affinet train --resume {server.page.run}")
+    assert state["ending"].endswith(f"To resume: affinet train --resume {shlex.quote(str(server.page.run))}")
     (server.page.run / "summary.json").write_text("{}")
-    assert f"affinet report {server.page.run}" in json.loads(ask(server, "/state")[1])["ending"]
+    assert f"affinet report {shlex.quote(str(server.page.run))}" in json.loads(ask(server, "/state")[1])["ending"]
 
 
 class Clock:

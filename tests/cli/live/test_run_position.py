@@ -13,7 +13,7 @@ from affinet.cli.trainings.training import Epoch
 
 ROW = row(Epoch(2, 0.25, 0.5, 3e-7))
 
-PERFECT = "loss 0.1, accuracy 100.0%, largest violation 0.0e+00."
+PERFECT = "loss 0.1, accuracy 100.0%, largest violation 0."
 
 
 def folder(path: Path, epochs: int | None = 3, metrics: str = "", score: str = "accuracy") -> Path:
@@ -25,15 +25,15 @@ def folder(path: Path, epochs: int | None = 3, metrics: str = "", score: str = "
 def test_a_folder_that_is_not_there_yet_has_a_position(tmp_path: Path) -> None:
     position = read_position(tmp_path / "run")
     assert (position.epoch, position.epochs, position.finished) == (0, 0, False)
-    assert position.sentence == "The data are read and the rules are planned."
+    assert position.sentence == "Preparing the training: data, network and rules."
 
 
 @pytest.mark.parametrize(
     ("metrics", "epoch", "sentence"),
     [
         ("", 0, "Epoch 1 of 3 is running."),
-        (ROW, 2, "Epoch 2 of 3: loss 0.25, accuracy 50.0%, largest violation 3.0e-07."),
-        (ROW + "3,0.1", 2, "Epoch 2 of 3: loss 0.25, accuracy 50.0%, largest violation 3.0e-07."),
+        (ROW, 2, "Epoch 2 of 3: loss 0.25, accuracy 50.0%, largest violation 3e-07."),
+        (ROW + "3,0.1", 2, "Epoch 2 of 3: loss 0.25, accuracy 50.0%, largest violation 3e-07."),
         (ROW + "3,0.1,x,y\n", 0, "Epoch 1 of 3 is running."),
         (
             row(Epoch(3, 0.1, 1.0, 0.0)),
@@ -51,7 +51,7 @@ def test_many_rows_are_not_all_read(tmp_path: Path) -> None:
     rows = "".join(row(Epoch(number, 0.5, 0.5, 1e-7)) for number in range(1, 2001))
     assert len(rows) > 20 * LONGEST_ROW
     assert read_position(folder(tmp_path, 4000, rows, "R²")).sentence == (
-        "Epoch 2,000 of 4,000: loss 0.5, R² 0.500, largest violation 1.0e-07."
+        "Epoch 2,000 of 4,000: loss 0.5, R² 0.500, largest violation 1e-07."
     )
 
 
@@ -64,7 +64,7 @@ def test_a_finished_run_is_told_by_its_summary(tmp_path: Path) -> None:
     (run / "summary.json").write_text("{}")
     position = read_position(run)
     assert position.finished
-    assert position.sentence == "The run is finished: loss 0.25, accuracy 50.0%, largest violation 3.0e-07."
+    assert position.sentence == "The run is finished: loss 0.25, accuracy 50.0%, largest violation 3e-07."
 
 
 @pytest.mark.parametrize("name", ["job.toml", "plan.txt", "metrics.csv", "model.safetensors", "summary.json"])
@@ -76,3 +76,9 @@ def test_each_file_that_changes_changes_the_mark(tmp_path: Path, name: str) -> N
     assert changed != before
     os.utime(run / name, ns=(1, 1))
     assert read_position(run).files != changed
+
+
+def test_a_job_that_was_written_over_ends_nothing(tmp_path: Path) -> None:
+    run = folder(tmp_path, 2, ROW)
+    (run / "job.toml").write_text("[train\n")
+    assert read_position(run).epochs == 0

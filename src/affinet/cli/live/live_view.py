@@ -40,7 +40,6 @@ def live_page(screen: Screen, run: Path, port: int | None) -> Iterator[None]:
         screen.say(f"The live page of this run, until the command ends: {address}")
         screen.say("")
         yield
-        screen.say(f"The live page ends here; one that stays: affinet report {run}")
     finally:
         _end(process)
 

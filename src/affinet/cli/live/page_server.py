@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -116,7 +117,7 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def _state(self) -> dict[str, object]:
         over, position = self.server.over, self.server.page.position()
-        run = self.server.page.run
+        run = shlex.quote(str(self.server.page.run))
         how = (
             f"affinet report {run} writes it to a file."
             if position.finished

@@ -45,7 +45,7 @@ def read_position(run: Path) -> RunPosition:
 
 def _sentence(epoch: int, epochs: int, result: str, finished: bool) -> str:
     if epochs == 0:
-        return "The data are read and the rules are planned."
+        return "Preparing the training: data, network and rules."
     if finished:
         return f"The run is finished: {result}"
     if epoch == 0:
@@ -68,10 +68,10 @@ def _marks(run: Path) -> str:
 
 
 def _epochs_of(run: Path) -> int:
-    """The epochs that the job asks for; 0 where it is not in the folder yet."""
+    """The epochs that the job asks for; 0 where it is not in the folder yet, or was written over since."""
     try:
         return _epochs_in((run / JOB).read_bytes())
-    except OSError:
+    except (OSError, ValueError):
         return 0
 
 
@@ -96,6 +96,6 @@ def _last_row(metrics: Path) -> tuple[int, str]:
         number, loss, score, violation = complete[-1].split(",")
         name = {column: name for name, column in SCORES.items()}.get(columns[2], "score")
         shown = shown_score(name, float(score))
-        words = f"loss {float(loss):.4g}, {name} {shown}, largest violation {float(violation):.1e}."
+        words = f"loss {float(loss):.4g}, {name} {shown}, largest violation {float(violation):.2g}."
         return int(number), words
     return 0, ""
