@@ -10,6 +10,7 @@ import pytest
 
 from affinet.cli.reports.run_contents import contents_of_run
 from affinet.errors import MissingPackageError, ReportError, RunError
+from affinet.report.cost import CostReport
 from affinet.report.pages import Contents, page
 from affinet.report.pages.page_file import page_path, write_page
 from tests.errors.case import case
@@ -66,6 +67,11 @@ def a_page_that_the_disk_refuses(folder: Path) -> None:
 
         patch.setattr(os, "fsync", refuse)
         write_page("<!DOCTYPE html>", folder / "report.html")
+
+
+@case(ReportError, "A report that no handle made.", "Write the page of a handle, or `affinet report RUN`.")
+def a_page_of_figures_alone(folder: Path) -> None:
+    CostReport((), 0.0).html(folder / "report.html")
 
 
 @case(MissingPackageError, "What draws charts is not installed.", 'Run `pip install "affinet[cli]"`.')

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any, Protocol
 
-from affinet.errors import visible
-from affinet.report.observation import Numbers, StepCounts, largest_size
+from affinet.errors import ReportError, visible
+from affinet.report.observation import Numbers, Observation, StepCounts, largest_size
+from affinet.report.pages.contents import Contents
+from affinet.report.pages.page_file import page_path, write_page
+from affinet.report.pages.rendering import page
+
+PageSource = Callable[["CostReport | None", "Sequence[Observation]"], Contents]
+"""Gathers the contents of a page from what a handle knows, with these prices and observations."""
 
 LOOSER = 0.01
 """The change of right-hand sides that the report is about."""
@@ -44,7 +52,8 @@ class CostReport:
 
     `returns` counts, for each nonlinear rule, the steps that were shortened or refused. `ranks`
     are those of the nonlinear equations at the weights and at almost all points; None where they are not known.
-    `count` is the number of all rules where `rules` are only the dearest of them.
+    `count` is the number of all rules where `rules` are only the dearest of them. `page_source` gathers what `html`
+    writes; None for a report that no handle made.
     """
 
     rules: tuple[RuleCost, ...]
@@ -52,6 +61,16 @@ class CostReport:
     returns: Mapping[str, StepCounts] = field(default_factory=dict)
     ranks: tuple[int | None, int | None] = (None, None)
     count: int | None = None
+    page_source: PageSource | None = field(default=None, repr=False, compare=False)
+
+    def html(self, path: str | PathLike[str], *, history: Sequence[Observation] = ()) -> Path:
+        """Write one HTML page about the rules and the present weights, and return its path.
+
+        It loads nothing and runs no script. `history` are the observations of a watch: `watch.history`. An earlier
+        page is replaced. Raises ReportError where the page cannot be written, and MissingPackageError without the
+        extra `cli`.
+        """
+        return write_page_of(self.page_source, self, path, history)
 
     def __str__(self) -> str:
         width = max([4, *(len(rule.name) for rule in self.rules)])
@@ -98,6 +117,7 @@ def cost_report(
     maximized: Collection[str] = (),
     returns: Mapping[str, StepCounts] | None = None,
     ranks: tuple[int | None, int | None] = (None, None),
+    page_source: PageSource | None = None,
 ) -> CostReport:
     """The report for gradients of the loss (with coupled decay where there is any) at some weights, by name.
 
@@ -116,7 +136,22 @@ def cost_report(
     ordered_rules = sorted(
         rules, key=lambda rule: (-group_cost[rule.name], group_name[rule.name], -magnitude[rule.name])
     )
-    return CostReport(tuple(ordered_rules), projector.stationarity(gradients, at), returns or {}, ranks)
+    stationarity = projector.stationarity(gradients, at)
+    return CostReport(tuple(ordered_rules), stationarity, returns or {}, ranks, page_source=page_source)
+
+
+def write_page_of(
+    source: PageSource | None, prices: CostReport | None, path: str | PathLike[str], history: Sequence[Observation]
+) -> Path:
+    """Write the page of a handle, with prices or without; return its path. Raises as `CostReport.html`."""
+    target = page_path(path)
+    if source is None:
+        raise ReportError(
+            "this report was not made by a handle, so there are no weights to draw. Write the page of a handle: "
+            "handle.report().html(path)."
+        )
+    write_page(page(source(prices, history)), target)
+    return target
 
 
 def _redundancy_note(rule: RuleCost) -> str:

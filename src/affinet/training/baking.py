@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +14,11 @@ from affinet.errors import AttachError
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.projector import Projector
 from affinet.plans.plan import Plan
-from affinet.report.cost import CostReport, Trainable, cost_report
+from affinet.report.cost import CostReport, Trainable, cost_report, write_page_of
+from affinet.report.observation import Observation
 from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.freezing import Trained
+from affinet.training.handle_page import HandleView
 from affinet.training.losses import check_callable, differentiable, without_gradients
 from affinet.training.replacing import Replacement
 from affinet.training.sharded_numbers import refuse_sharded
@@ -84,7 +88,20 @@ class Reparametrization:
         `loss_fn` computes the loss at the present weights and returns it, or calls its backward itself; gradients of
         the model are restored afterwards. Without it the gradients of the last backward calls are used.
         """
-        return cost_report(self.projector, self._weight_gradients() if loss_fn is None else self._gradients_of(loss_fn))
+        gradients = self._weight_gradients() if loss_fn is None else self._gradients_of(loss_fn)
+        return cost_report(self.projector, gradients, page_source=self._view().contents)
+
+    def html(self, path: str | PathLike[str], *, history: Sequence[Observation] = ()) -> Path:
+        """Write one HTML page about the rules and the present weights; return its path.
+
+        With gradients of weights that were kept it has the prices of the rules, as `report().html(path)`; without, it
+        says how to get them. Raises ReportError where the page cannot be written.
+        """
+        try:
+            prices: CostReport | None = self.report()
+        except AttachError:
+            prices = None
+        return write_page_of(self._view().contents, prices, path, history)
 
     def recentre(self) -> None:
         """With basis="projection", move u onto the rules; the weights do not change, except for rounding.
@@ -115,6 +132,11 @@ class Reparametrization:
         numbers = self._replacement.numbers()
         self._replacement.bake()
         accept_again(self._replacement, numbers)
+
+    def _view(self) -> HandleView:
+        """What a page shows of these rules."""
+        model, system = type(self._model).__name__, self.plan.system
+        return HandleView(model, system, self.plan, self._weights, self.violation, self.moved)
 
     def _weight_gradients(self) -> dict[str, Tensor]:
         self._refuse_sharded()

@@ -76,6 +76,11 @@ class Freezing:
                 return self._versions(optimizers()) != self._state
         return False
 
+    @property
+    def every_parameter(self) -> dict[str, torch.nn.Parameter]:
+        """All parameters that the rules are about, frozen ones included."""
+        return dict(self._parameters)
+
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of all rules as written, with frozen weights at their values.
 

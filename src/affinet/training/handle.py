@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, NoReturn
 from weakref import ref
 
@@ -17,13 +19,14 @@ from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector, numbers_of
 from affinet.plans.plan import Plan
 from affinet.report.certificate import Certificate
-from affinet.report.cost import CostReport, cost_report
-from affinet.report.observation import Observer
+from affinet.report.cost import CostReport, cost_report, write_page_of
+from affinet.report.observation import Observation, Observer
 from affinet.training.attached import attach, check_no_shared_weights, detach
 from affinet.training.capture import SMALL
 from affinet.training.certifying import certify
 from affinet.training.directions import negated
 from affinet.training.first_move import settle
+from affinet.training.handle_page import HandleView
 from affinet.training.losses import check_callable, differentiable, without_gradients
 from affinet.training.matching import Rules, follow_freezing, match_rules
 from affinet.training.process_agreement import check_not_distributed
@@ -128,7 +131,18 @@ class Handle:
         plan, weights = self.projector.plan, self._sandwich.parameters
         ranks = ranks_here(plan.system, plan.blocks, numbers_of(plan, weights)) if plan.size <= SMALL else (None, None)
         returns = self._sandwich.learning.returns()
-        return cost_report(self.projector, gradients, at=weights, maximized=maximized, returns=returns, ranks=ranks)
+        known: dict[str, Any] = {"at": weights, "maximized": maximized, "returns": returns, "ranks": ranks}
+        return cost_report(self.projector, gradients, page_source=self._view().contents, **known)
+
+    def html(self, path: str | PathLike[str], *, history: Sequence[Observation] = ()) -> Path:
+        """Write one HTML page about the rules and the present weights; return its path.
+
+        With gradients that were captured it has the prices of the rules, as `report().html(path)`; without, it says how
+        to get them. `history` are the observations of a watch: `watch.history`. Raises ReportError where the page
+        cannot be written.
+        """
+        prices = None if self._sandwich.capture.total() is None else self.report()
+        return write_page_of(self._view().contents, prices, path, history)
 
     def certificate(self, loss_fn: Callable[[], Any], *, tolerance: float = 1e-4) -> Certificate:
         """Whether the present weights are a local minimum of the loss on the rules, by second derivatives.
@@ -246,6 +260,12 @@ class Handle:
         equations = counted(self.plan.rows, "equation")
         state = "attached" if self._sandwich.hooked.attached else "removed"
         return f"<Handle ({state}): {equations}, {self.plan.free} free; attaching moved {moved}>"
+
+    def _view(self) -> HandleView:
+        """What a page shows of these rules."""
+        model, parameters = self._model(), self._sandwich.every_parameter
+        name = "a model" if model is None else type(model).__name__
+        return HandleView(name, self.plan.system, self.plan, lambda _: parameters, self.violation, self.moved)
 
     def _captured(self) -> dict[str, Tensor]:
         gradients = self._sandwich.capture.total()

@@ -98,6 +98,11 @@ class Sandwich:
         return self._trained.parameters
 
     @property
+    def every_parameter(self) -> dict[str, torch.nn.Parameter]:
+        """All parameters that the rules are about, frozen ones included."""
+        return self._freezing.every_parameter
+
+    @property
     def trained(self) -> Trained:
         """The rules over the parameters that are currently trained."""
         return self._trained

@@ -17,9 +17,8 @@ from affinet.cli.words import counted
 from affinet.errors import RunError
 from affinet.report.pages.contents import Comparison, Contents, Figure, Prices, State
 from affinet.report.pages.shown_numbers import shown_number
+from affinet.report.plan_text import split_plan_text
 from affinet.report.priced_rules import prices_of
-
-WORDS, FINDINGS = "In words:", "Findings:"
 
 
 def contents_of_run(run: Path) -> Contents:
@@ -30,22 +29,22 @@ def contents_of_run(run: Path) -> Contents:
     metrics, summary, record = read_metrics(run), read_summary(run), _start_record(run)
     state, lead = _state(run, metrics, summary)
     pictures, note, unread = pictures_of_run(run)
-    table, sentences, findings = _plan_text(run)
+    words = split_plan_text(_text(run / PLAN_TEXT))
     missing = [metrics.damage, *unread]
     if summary is None and (run / SUMMARY).exists():
         missing.append(f"{SUMMARY} cannot be read: it is damaged. It is written again by affinet train --resume {run}")
     if summary is not None and summary.prices is None:
         missing.append(summary.no_prices or "This run has no prices of rules: an older affinet did not compute them.")
-    if not table:
+    if not words.table:
         missing.append(f"{PLAN_TEXT} is missing or empty: what the rules do is not known in words.")
     return Contents(
         title=_title(run, record),
         state=state,
         lead=lead,
         figures=_figures(metrics, summary),
-        sentences=sentences,
-        plan=table,
-        findings=findings,
+        sentences=words.sentences,
+        plan=words.table,
+        findings=words.findings,
         pictures=pictures,
         pictures_note=note,
         curves=curves_of(metrics, summary),
@@ -116,25 +115,6 @@ def _comparison(summary: RunSummary) -> Comparison:
     names = ("loss", summary.score_name, "largest violation", "free numbers", "seconds")
     rows = tuple(zip(names, texts(summary.rules), texts(summary.plain), strict=True))
     return Comparison(f"{summary.cost()} {summary.training()}", rows)
-
-
-def _plan_text(run: Path) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """The table of the plan, and the sentences and findings below it."""
-    text = _text(run / PLAN_TEXT)
-    words, findings = _listed_below(text, WORDS), _listed_below(text, FINDINGS)
-    ends = [at for at in (text.find(f"\n{WORDS}\n"), text.find(f"\n{FINDINGS}\n")) if at >= 0]
-    return text[: min(ends, default=len(text))].rstrip(), words, findings
-
-
-def _listed_below(text: str, heading: str) -> tuple[str, ...]:
-    """The items of a list below a heading of a plan's text."""
-    _, separator, below = text.partition(f"\n{heading}\n")
-    items = []
-    for line in below.splitlines() if separator else ():
-        if not line.startswith("  "):
-            break
-        items.append(line.strip().removeprefix("- "))
-    return tuple(items)
 
 
 def _versions(record: StartRecord | None) -> tuple[tuple[str, str], ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -12,13 +14,14 @@ from torch import Tensor, optim
 from affinet.errors import AttachError, LeftOutWarning, TooLargeError, callers_line, named_violations
 from affinet.kernels.torch.rounded_weights import weight_of
 from affinet.plans.plan import Plan
-from affinet.report.cost import CostReport, cost_report
-from affinet.report.observation import Observer
+from affinet.report.cost import CostReport, cost_report, write_page_of
+from affinet.report.observation import Observation, Observer
 from affinet.report.verification import verify
 from affinet.training.attached import detach
 from affinet.training.augmented.feasible import Feasible
 from affinet.training.augmented.lagrange_watch import LagrangeWatch
 from affinet.training.augmented.lagrangian import Lagrangian
+from affinet.training.handle_page import HandleView
 
 
 class LagrangeHandle:
@@ -89,7 +92,16 @@ class LagrangeHandle:
 
     def report(self) -> CostReport:
         """The cost of each rule: rules by |ν|, with the change of the loss if each were loosened by 0.01."""
-        return cost_report(_Learned(self), {})
+        return cost_report(_Learned(self), {}, page_source=self._view().contents)
+
+    def html(self, path: str | PathLike[str], *, history: Sequence[Observation] = ()) -> Path:
+        """Write one HTML page about the rules and the present weights; return its path.
+
+        With gradients that were captured it has the prices of the rules, as `report().html(path)`; without, it says how
+        to get them. `history` are the observations of a watch. Raises ReportError where the page cannot be written.
+        """
+        prices = None if self._lagrangian.capture.total() is None else self.report()
+        return write_page_of(self._view().contents, prices, path, history)
 
     def watch(
         self, *callbacks: Observer, every: int = 1, multipliers: bool = False, first_step: int = 0
@@ -194,6 +206,12 @@ class LagrangeHandle:
         state = "attached" if self._lagrangian.hooked.attached else "removed"
         exact = "finish() makes all exact" if not unplanned else f"finish() cannot make {len(unplanned)} of them exact"
         return f"<LagrangeHandle ({state}): {len(self._names())} rules, {exact}>"
+
+    def _view(self) -> HandleView:
+        """What a page shows of the rules about weights."""
+        system, weights = self._lagrangian.system, self._lagrangian.every_parameter
+        plan = self.plan if self.plan is not None and len(self.plan.system.every) == len(system.every) else None
+        return HandleView("a model", system, plan, lambda _: weights, self.violation, self.moved)
 
     def _names(self) -> list[str]:
         system, expected = self._lagrangian.system, self._lagrangian.expected_terms
