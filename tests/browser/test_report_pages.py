@@ -1,4 +1,4 @@
-"""The page of a run in a browser: nothing is requested, nothing complains, it can be heard, read by keyboard and narrow."""
+"""The page of a run in a browser: it requests nothing, complains of nothing, and can be heard, typed and narrow."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def test_every_figure_is_drawn(visit: Visitor, page: Path) -> None:
     seen = visit(page, width=1160)
     boxes = seen.page.evaluate(
         "[...document.querySelectorAll('figure > svg')].map(each => "
-        "[each.getBoundingClientRect().width, each.getBoundingClientRect().height, each.querySelectorAll('path').length])"
+        "[...['width', 'height'].map(side => each.getBoundingClientRect()[side]), "
+        "each.querySelectorAll('path').length])"
     )
     assert len(boxes) == 12  # two weights at three times and with their rules, three curves, and the prices
     assert all(width > 20 and height > 10 and paths for width, height, paths in boxes), boxes

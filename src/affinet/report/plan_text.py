@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from affinet.system.system import System
+
 WORDS, FINDINGS = "In words:", "Findings:"
 
 
@@ -21,6 +23,11 @@ def split_plan_text(text: str) -> PlanText:
     ends = [at for at in (text.find(f"\n{WORDS}\n"), text.find(f"\n{FINDINGS}\n")) if at >= 0]
     table = text[: min(ends, default=len(text))].rstrip()
     return PlanText(table, _items_below(text, WORDS), _items_below(text, FINDINGS))
+
+
+def rules_without_plan(system: System) -> PlanText:
+    """The rules as they were written, where no plan says what they amount to."""
+    return PlanText("", tuple(f"“{rule.name}”: {rule.text}" for rule in system.every), ())
 
 
 def _items_below(text: str, heading: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from affinet.report.pages.contents import Contents, Figure, Picture
 from affinet.report.pages.rule_marks import RuleReader
 from affinet.report.pages.sampling import panel_of, sample_of, weights_drawn
 from affinet.report.pages.shown_numbers import shown_number
-from affinet.report.plan_text import PlanText, split_plan_text
+from affinet.report.plan_text import PlanText, rules_without_plan, split_plan_text
 from affinet.report.priced_rules import prices_of
 from affinet.system.system import System
 
@@ -70,7 +70,7 @@ class HandleView:
 
     def _words(self) -> PlanText:
         if self.plan is None:
-            return PlanText("", tuple(f"“{rule.name}”: {rule.text}" for rule in self.system.every), ())
+            return rules_without_plan(self.system)
         words = split_plan_text(str(self.plan))
         return PlanText(words.table, words.sentences, tuple(map(str, self.plan.findings)))
 
