@@ -82,6 +82,9 @@ def _job(path: Path) -> object:
         if rule.says is not None:
             affinet.parse(rule.says, _weights())
         str(job.mistake(("rule", number), "is here"))
+    for name, text in job.job.rules.items():
+        affinet.parse(text, _weights())
+        str(job.mistake(("rules", name), "is here"))
     return job
 
 

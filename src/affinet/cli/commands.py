@@ -26,6 +26,7 @@ commands = typer.Typer(
     help="Train neural networks whose weights obey linear equations and inequalities.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    epilog="To begin with a table: affinet init data.csv, affinet train job.toml, affinet report runs/job.",
 )
 
 
@@ -248,6 +249,8 @@ def _run_here(processes: Processes, screen: Screen, job: JobFile, out: Path) -> 
     screen.say(f"Data: {rows}; {data.decided}.")
     screen.say("")
     screen.say_plan(f"{prepared.rules}\n")
+    if not prepared.rules.system.every:
+        screen.say("Both trainings below are the same, for the job has no rules yet.")
     terminal = Terminal(screen, data.score_name)
     terminal.compare(run(prepared, out, terminal))
     screen.say(f"Everything is in {out}. A page with pictures of it: affinet report {shlex.quote(str(out))}")

@@ -20,6 +20,9 @@ from affinet.errors import DataError
         ("a (m; s),b", ","),
         ('"a;b"', ","),
         ("\ufeff\na;b", ";"),
+        ('"a\nb";"c,d"', ";"),
+        ('"a"', ","),
+        ("a" * 200_000 + ";b", ";"),
     ],
 )
 def test_the_header_decides_the_separator(tmp_path: Path, header: str, separator: str) -> None:

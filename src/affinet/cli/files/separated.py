@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import polars as pl
 from affinet.errors import DataError
 
 SEPARATORS = ",;\t"
+LONGEST_HEADER = 2**20
+QUOTED = re.compile(r'"[^"]*"')
 COMMA_NUMBER = r"^\s*[-+]?\d+,\d+\s*$"
 SAVE_AS_UTF8 = " Save the table as UTF-8; spreadsheets call that CSV UTF-8."
 POINT_NUMBER = r"^\s*[-+]?\d+\.\d+\s*$"
@@ -40,10 +42,10 @@ def read_separated(path: Path) -> pl.DataFrame:
 
 def separator_of(path: Path) -> str:
     """A comma, unless the header has no comma outside of quotes and has semicolons or tabs."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = next((line for line in file if line.strip()), "")
-    widths = {separator: len(next(csv.reader([header], delimiter=separator), ())) for separator in SEPARATORS}
-    return "," if widths[","] > 1 else max(SEPARATORS, key=widths.__getitem__)
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        beginning = QUOTED.sub("name", file.read(LONGEST_HEADER))
+    header = next((line for line in beginning.splitlines() if line.strip()), "")
+    return "," if "," in header else max(SEPARATORS, key=header.count)
 
 
 def _columns_with(frame: pl.DataFrame, pattern: str) -> list[str]:
