@@ -47,10 +47,15 @@ copybutton_exclude = ".linenos, .gp, .go"
 toc_object_entries_show_parents = "hide"
 python_display_short_literal_types = True
 
+NAMES = frozenset(api_objects.full_names())
+
 
 def prepare_page(app, docname, source):
-    """Give a page what only the site has: cards, the tree of pages, and all docstrings on the page of names."""
-    source[0] = api_objects.page() if docname == "docs/api" else site_pages.prepared(source[0])
+    """Give a page what only the site has: cards, the tree of pages, links of public names, whole docstrings."""
+    if docname == "docs/api":
+        source[0] = api_objects.page()
+    else:
+        source[0] = site_pages.with_links(site_pages.prepared(source[0]), NAMES)
 
 
 def level_headings(app, pagename, templatename, context, doctree):

@@ -54,6 +54,13 @@ def test_text_without_marks_stays() -> None:
     assert site_pages.prepared(plain) == plain
 
 
+def test_public_names_are_links_where_they_are_prose() -> None:
+    names = {"affinet.plan"}
+    assert site_pages.with_links("a `affinet.plan`, `affinet.no`", names) == "a {py:obj}`affinet.plan`, `affinet.no`"
+    for same in ("# `affinet.plan`\n", "[`affinet.plan`](a.md)", "```text\n`affinet.plan`\n```\n", "`affinet.plan(w)`"):
+        assert site_pages.with_links(same, names) == same
+
+
 def test_every_gallery_page_is_a_card() -> None:
     cards = re.findall(
         r"^:link: (\w+)$", site_pages.prepared((DOCS / "gallery" / "README.md").read_text("utf-8")), re.M

@@ -5,12 +5,13 @@
     - [Title](page.md): what it answers.
     | [<img src="picture.png" width="360" alt="what it shows">](page.md) | [Title](page.md): what it answers. |
 
-Forges show the list, or the table; the source is one.
+Forges show the list, or the table; the source is one. Public names in backquotes, `affinet.project`, become links too.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 
 MARKED = re.compile(r"^(?P<marks>(?:<!-- (?:pages|cards) -->\n)+)(?P<lines>(?:[-| ].*\n)+)", re.MULTILINE)
 ITEM = re.compile(r"^- \[(?P<title>[^\]]+)\]\((?P<link>[^)]+)\)(?P<rest>.*(?:\n  .*)*)", re.MULTILINE)
@@ -20,6 +21,7 @@ ROW = re.compile(
     re.MULTILINE,
 )
 HEADING = re.compile(r"^##+ (?P<text>.+)$", re.MULTILINE)
+NAME = re.compile(r"(?<![`\w\[])`(?P<name>affinet(?:\.\w+)+)`(?![`\]])")
 
 
 def prepared(text: str) -> str:
@@ -32,6 +34,20 @@ def prepared(text: str) -> str:
         return shown + (_navigation(lines, headings[-1] if headings else "") if "pages" in found["marks"] else "")
 
     return MARKED.sub(replaced, text)
+
+
+def with_links(text: str, names: AbstractSet[str]) -> str:
+    """A page in which code that is one of `names` is a link, outside of blocks, headings and other links."""
+    lines, inside = [], False
+    for line in text.splitlines(keepends=True):
+        inside ^= line.startswith("```")
+        plain = inside or line.startswith(("#", "```", "    "))
+        lines.append(line if plain else NAME.sub(lambda found: _link(found, names), line))
+    return "".join(lines)
+
+
+def _link(found: re.Match[str], names: AbstractSet[str]) -> str:
+    return f"{{py:obj}}`{found['name']}`" if found["name"] in names else found[0]
 
 
 def _entries(lines: str) -> list[re.Match[str]]:
