@@ -15,7 +15,12 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 import affinet
-from affinet.sklearn import ConstrainedMLPClassifier, ConstrainedMLPRegressor
+from affinet.sklearn import (
+    ConstrainedLinearRegression,
+    ConstrainedLogisticRegression,
+    ConstrainedMLPClassifier,
+    ConstrainedMLPRegressor,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 DRAW = np.random.default_rng(0)
@@ -103,6 +108,34 @@ def test_without_rules_a_step_is_that_of_scikit_learn() -> None:
     theirs.partial_fit(X, Y)
     ours.partial_fit(X, Y)
     assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_without_hidden_layers_the_optimum_is_that_of_the_linear_model(classes: bool) -> None:
+    """Full batches: Adam comes to rest where the exact solver ends, to the root of the rounding of the loss."""
+    draw = np.random.default_rng(0)
+    features = draw.standard_normal((80, 4))
+    y = features @ [1.0, -1.0, 0.5, 2.0] + 0.3 * draw.standard_normal(80)
+    rules = ["coef[0] == coef[1]", "coef[2] <= 0.2", "coef.sum() <= 2"]
+    options: dict[str, Any] = {
+        "rules": [rule.replace("coef[", "output.weight[0, ").replace("coef.", "output.weight.") for rule in rules],
+        "alpha": 0.5,
+        "batch_size": 80,
+        "learning_rate_init": 0.03,
+        "max_iter": 600,
+        "tol": 0,
+        "random_state": 0,
+        "n_iter_no_change": 600,
+    }
+    if classes:
+        y = (y > 0).astype(int)
+        linear: Any = ConstrainedLogisticRegression(rules=rules, C=2.0).fit(features, y)
+        model: Any = ConstrainedMLPClassifier((), **options).fit(features, y)
+    else:
+        linear = ConstrainedLinearRegression(rules=rules, alpha=0.5).fit(features, y)
+        model = ConstrainedMLPRegressor((), **options).fit(features, y)
+    assert np.abs(model.coefs_[0].ravel() - np.ravel(linear.coef_)).max() < 1e-7
+    assert np.abs(model.intercepts_[0] - linear.intercept_).max() < 1e-7
 
 
 def test_classes_and_weights_of_samples() -> None:
