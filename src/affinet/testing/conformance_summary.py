@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -34,20 +34,21 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many cases of a kind hold in every dtype that was asked for, fail in one, or are declined."""
+    """How many cases of a kind hold in both dtypes, fail in one, are declined, or were left out in one or both."""
 
     holding: int
     failing: int
     declined: int
+    left_out: int = 0
 
     @property
     def total(self) -> int:
-        """All cases of the kind."""
-        return self.holding + self.failing + self.declined
+        """All cases of the kind, whether they were checked or not."""
+        return self.holding + self.failing + self.declined + self.left_out
 
     @property
     def conforms(self) -> bool:
-        """Whether there are cases of the kind, and all of them hold."""
+        """Whether all cases of the kind were checked and hold."""
         return 0 < self.total == self.holding
 
 
@@ -61,17 +62,17 @@ class Summary:
 
     @property
     def tallies(self) -> dict[Kind, Tally]:
-        """The counts for each kind of rules that has a case."""
-        kinds = {kind: self._outcomes(kind) for kind in KINDS}
+        """The counts for each kind of rules of which a case was checked."""
+        checked = {each.kind for each in self.verdicts}
+        kinds = {kind: self._outcomes(kind) for kind in KINDS if kind in checked}
         return {
-            kind: Tally(*(outcomes.count(each) for each in ("holds", "fails", "declined")))
+            kind: Tally(*(outcomes.count(each) for each in ("holds", "fails", "declined", "left out")))
             for kind, outcomes in kinds.items()
-            if outcomes
         }
 
     @property
     def conforms(self) -> tuple[Kind, ...]:
-        """The kinds of rules all of whose cases hold in every dtype."""
+        """The kinds of rules all of whose cases hold in both dtypes."""
         return tuple(kind for kind, tally in self.tallies.items() if tally.conforms)
 
     def to_json(self) -> str:
@@ -85,7 +86,7 @@ class Summary:
 
     def badge(self) -> str:
         """A badge as SVG with the number of cases that hold, of each kind of which the library holds or fails one."""
-        shown = {kind: each for kind, each in self.tallies.items() if each.declined < each.total}
+        shown = {kind: each for kind, each in self.tallies.items() if each.holding or each.failing or each.left_out}
         counts = " · ".join(f"{kind} {each.holding}/{each.total}" for kind, each in shown.items()) or "no case"
         conforms = bool(shown) and all(each.conforms for each in shown.values())
         return badge_of(f"affinet {__version__} conformance", f"{self.library} {self.version}: {counts}", conforms)
@@ -94,24 +95,31 @@ class Summary:
         lines = [f"{self.library} {self.version}, on the cases of affinet {__version__}"]
         for kind, tally in self.tallies.items():
             word = "conforms" if tally.conforms else f"{tally.failing} fail, {tally.declined} declined"
+            word += f", {tally.left_out} not checked" if tally.left_out else ""
             lines.append(f"  {kind:<20} {tally.holding:>3} of {tally.total} hold: {word}")
         lines += [f"  {each.words}" for each in self.verdicts if each.outcome == "fails"]
         return "\n".join(lines)
 
-    def _outcomes(self, kind: Kind) -> list[Outcome]:
-        """The outcome of each case of a kind: the worst over dtypes, a failure before a declined case."""
-        by_case: dict[str, set[Outcome]] = {}
+    def _outcomes(self, kind: Kind) -> list[str]:
+        """The outcome of each case of a kind: a failure before a declined case, and before one that was not checked."""
+        by_case: dict[str, dict[str, Outcome]] = {case.name: {} for case in problems() if case.kind == kind}
         for verdict in self.verdicts:
             if verdict.kind == kind:
-                by_case.setdefault(verdict.case, set()).add(verdict.outcome)
-        order: tuple[Outcome, ...] = ("fails", "declined", "holds")
-        return [next(each for each in order if each in outcomes) for outcomes in by_case.values()]
+                by_case.setdefault(verdict.case, {})[verdict.dtype] = verdict.outcome
+        return [_worst(outcomes) for outcomes in by_case.values()]
+
+
+def _worst(outcomes: Mapping[str, Outcome]) -> str:
+    for outcome in ("fails", "declined"):
+        if outcome in outcomes.values():
+            return outcome
+    return "holds" if set(DTYPES) <= outcomes.keys() else "left out"
 
 
 def summarize(
     make: Make, *, library: str, version: str, only: Iterable[Case] | None = None, dtypes: Sequence[str] = DTYPES
 ) -> Summary:
-    """The verdicts on the bindings that `make` makes, for `problems()`, or for the cases in `only`, in every dtype.
+    """The verdicts on the bindings that `make` makes, for `problems()` or the cases in `only`, in each of `dtypes`.
 
     A binding declines a case where `make`, or a method of it, raises NotImplementedError. Any other exception is a
     failure of the case, and the next case is checked. Raises UnsupportedWeightError for another dtype.
