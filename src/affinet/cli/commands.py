@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -13,6 +12,7 @@ import typer
 
 from affinet._version import __version__
 from affinet.cli.screen import Screen
+from affinet.cli.words import shell_word
 from affinet.errors import AffinetError, InfeasibleError, JobError, RunError
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def init(data: SourcePath, target: Target = None, task: Chosen = None, out: JobO
         screen.say(f"Data: {written.described}.")
         for choice in written.choices:
             screen.say(choice)
-        screen.say(f"Wrote {written.path}. Remove the # before a rule at its end, then: affinet train {written.path}")
+        train_it = f"affinet train {shell_word(written.path)}"
+        screen.say(f"Wrote {written.path}. Remove the # before a rule at its end, then: {train_it}")
 
 
 @commands.command()
@@ -253,7 +254,7 @@ def _run_here(processes: Processes, screen: Screen, job: JobFile, out: Path) -> 
         screen.say("Both trainings below are the same, for the job has no rules yet.")
     terminal = Terminal(screen, data.score_name)
     terminal.compare(run(prepared, out, terminal))
-    screen.say(f"Everything is in {out}. A page with pictures of it: affinet report {shlex.quote(str(out))}")
+    screen.say(f"Everything is in {out}. A page with pictures of it: affinet report {shell_word(out)}")
 
 
 def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None, live_port: int | None = None) -> None:
@@ -270,7 +271,7 @@ def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None, live_
     with report_once():
         record = read_start_record(run) if job is None or holds_run(run) else None
         job_file = read_job(job) if job is not None else job_of_run(run, record or read_start_record(run), None)
-    arguments = f"--resume {run}" if job is None else f"{job} --resume {run}"
+    arguments = f"--resume {shell_word(run)}" if job is None else f"{shell_word(job)} --resume {shell_word(run)}"
     with processes_for(job_file, arguments, record.processes if record else None) as processes:
         if processes.from_writer(lambda: job is not None and not holds_run(run)):
             screen.say(f"There is no run in {run} yet: starting one.")

@@ -9,6 +9,7 @@ from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.launch import launch_of
 from affinet.cli.trainings.processes import SINGLE, WRITER, AlreadyReported, Processes
+from affinet.cli.words import shell_word
 from affinet.errors import AffinetError, RunError
 
 
@@ -21,7 +22,7 @@ def processes_for(job: JobFile, arguments: str = "", resumed: int | None = None)
     that know nothing of each other would all write to one folder. Raises as `process_group.joined`.
     """
     launch, parallel = launch_of(), job.job.train.parallel
-    arguments = arguments or job.path.name
+    arguments = arguments or shell_word(job.path.name)
     with report_once():
         if parallel is None and launch is not None and launch.world > 1:
             fact = f"torchrun started {launch.world} processes, and each of them would train this job by itself"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Sequence
 
 SHORTEST_PART = 4
@@ -26,6 +27,11 @@ def listed(names: Sequence[str], limit: int = 12) -> str:
     """The first `limit` names with commas between them, followed by the total where there are more."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown}, … ({len(names)} in all)"
+
+
+def shell_word(path: object) -> str:
+    """A path as one word of a command that a person copies into a shell."""
+    return shlex.quote(str(path))
 
 
 def counted(count: int, noun: str) -> str:

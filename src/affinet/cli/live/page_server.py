@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import socket
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -19,6 +18,7 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from affinet.cli.live.latest_page import LatestPage
+from affinet.cli.words import shell_word
 
 FILES = Path(__file__).parent
 FRAME = {
@@ -117,7 +117,7 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def _state(self) -> dict[str, object]:
         over, position = self.server.over, self.server.page.position()
-        run = shlex.quote(str(self.server.page.run))
+        run = shell_word(self.server.page.run)
         how = (
             f"affinet report {run} writes it to a file."
             if position.finished

@@ -13,7 +13,7 @@ from affinet.cli.runs.finished import SUMMARY, read_summary
 from affinet.cli.runs.locking import WRITER
 from affinet.cli.runs.runfolder import PLAN_TEXT, holds_run
 from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord
-from affinet.cli.words import counted
+from affinet.cli.words import counted, shell_word
 from affinet.errors import RunError
 from affinet.report.pages.contents import Comparison, Contents, Figure, Prices, State
 from affinet.report.pages.shown_numbers import shown_number
@@ -25,14 +25,18 @@ def contents_of_run(run: Path) -> Contents:
     """The contents of the page of the run in a folder: all that can be read. Raises RunError where there is no run."""
     if not run.is_dir() or not holds_run(run):
         what = "does not exist" if not run.exists() else "is a file" if not run.is_dir() else "does not hold a run"
-        raise RunError(f"{run} {what}, so there is nothing to report. Train one: affinet train JOB.toml --out {run}")
+        raise RunError(
+            f"{run} {what}, so there is nothing to report. Train one: affinet train JOB.toml --out {shell_word(run)}"
+        )
     metrics, summary, record = read_metrics(run), read_summary(run), _start_record(run)
     state, lead = _state(run, metrics, summary)
     pictures, note, unread = pictures_of_run(run)
     words = split_plan_text(_text(run / PLAN_TEXT))
     missing = [metrics.damage, *unread]
     if summary is None and (run / SUMMARY).exists():
-        missing.append(f"{SUMMARY} cannot be read: it is damaged. It is written again by affinet train --resume {run}")
+        missing.append(
+            f"{SUMMARY} cannot be read: it is damaged. It is written again by affinet train --resume {shell_word(run)}"
+        )
     if summary is not None and summary.prices is None:
         missing.append(summary.no_prices or "This run has no prices of rules: an older affinet did not compute them.")
     if not words.table:
@@ -72,7 +76,7 @@ def _state(run: Path, metrics: Metrics, summary: RunSummary | None) -> tuple[Sta
         return "training", f"This run is unfinished: process {writer} is training it, and {finished}."
     return "unfinished", (
         f"This run is unfinished: {finished}, and the comparison without rules is missing. Resume it: affinet train "
-        f"--resume {run}"
+        f"--resume {shell_word(run)}"
     )
 
 

@@ -16,6 +16,7 @@ from affinet.cli.runs.weight_samples import Samples
 from affinet.cli.trainings.preparation import prepare
 from affinet.cli.trainings.processes import Processes
 from affinet.cli.trainings.training import Epoch, Step
+from affinet.cli.words import shell_word
 
 Part = Literal["finish", "restore", "prepare", "nothing"]
 """What the writer does with a run: train to its end, restore its weights, prepare its job alone, or only show it."""
@@ -44,7 +45,7 @@ class FollowedFolder:
 
     def resume_hint(self) -> str:
         """The command that resumes the run, in one sentence."""
-        return f"To resume: {self.command} train --resume {self.path}"
+        return f"To resume: {self.command} train --resume {shell_word(self.path)}"
 
 
 class NoWatch:

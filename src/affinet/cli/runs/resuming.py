@@ -30,7 +30,7 @@ from affinet.cli.screen import Screen
 from affinet.cli.trainings.preparation import Prepared, prepare
 from affinet.cli.trainings.processes import SINGLE, Processes
 from affinet.cli.watch_lines import Terminal
-from affinet.cli.words import counted, listed
+from affinet.cli.words import counted, listed, shell_word
 from affinet.errors import DataError, JobError, RunError
 from affinet.system.malformed import Malformed
 
@@ -152,7 +152,7 @@ def _prepare_again(
     except (DataError, JobError) as error:
         raise RunError(
             f"{error} {run} was started from {record.place}. If the job and its files have moved, name the new place: "
-            f"affinet train JOB.toml --resume {run}"
+            f"affinet train JOB.toml --resume {shell_word(run)}"
         ) from error
     refuse_other(run, record.identity, identity_of(prepared))
     if new_path is not None:

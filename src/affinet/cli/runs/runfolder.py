@@ -24,7 +24,7 @@ from affinet.cli.runs.weight_samples import SAMPLES, Samples, write_samples
 from affinet.cli.trainings.array_files import save_arrays
 from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.training import Epoch
-from affinet.cli.words import one_paragraph
+from affinet.cli.words import one_paragraph, shell_word
 from affinet.errors import PlanFileError, RunError
 from affinet.system.stored.digest import digest_of_rules
 from affinet.system.stored.planfile import read_system, write_system
@@ -100,7 +100,7 @@ class RunFolder:
 
     def resume_hint(self) -> str:
         """The command that resumes the run, in one sentence."""
-        return f"To resume: {self.command} train --resume {self.path}"
+        return f"To resume: {self.command} train --resume {shell_word(self.path)}"
 
     @contextmanager
     def _appended(self, line: str) -> Iterator[None]:
@@ -125,7 +125,7 @@ class RunFolder:
                 unfinished(self.path / MODEL).unlink(missing_ok=True)
             raise RunError(
                 f"{self.path} cannot be written to: {one_paragraph(error)}. Make room for about two more copies of its "
-                f"checkpoint, and resume with affinet train --resume {self.path}."
+                f"checkpoint, and resume with affinet train --resume {shell_word(self.path)}."
             ) from error
 
 
@@ -148,7 +148,7 @@ def refuse_used(path: Path) -> None:
     if holds_run(path):
         raise RunError(
             f"{path} already holds a run, which would be overwritten; name another folder with --out, or resume "
-            f"that run: affinet train --resume {path}"
+            f"that run: affinet train --resume {shell_word(path)}"
         )
 
 

@@ -13,6 +13,7 @@ from affinet.cli.jobs.job import Table
 from affinet.cli.jobs.jobfile import JobFile, parse_job, read_job
 from affinet.cli.runs.durable import write_text
 from affinet.cli.runs.identity import Identity, digest_of_text, refuse_other
+from affinet.cli.words import shell_word
 from affinet.errors import RunError
 
 START_RECORD, JOB = ".begun.json", "job.toml"
@@ -55,7 +56,9 @@ def write_start_record(run: Path, record: StartRecord) -> None:
 def read_start_record(run: Path) -> StartRecord:
     """The record that `write_start_record` wrote. Raises RunError where there is no run, or it cannot be resumed."""
     if not (run / JOB).is_file():
-        raise RunError(f"{run} does not hold a run to resume. Start one: affinet train JOB.toml --out {run}")
+        raise RunError(
+            f"{run} does not hold a run to resume. Start one: affinet train JOB.toml --out {shell_word(run)}"
+        )
     way_out = "Name another folder with --out and train anew."
     try:
         return StartRecord.model_validate_json((run / START_RECORD).read_bytes())
@@ -82,7 +85,7 @@ def job_of_run(run: Path, record: StartRecord, new_path: Path | None) -> JobFile
     if not Path(record.folder).is_dir():
         raise RunError(
             f"{run} was started from {record.place}, and that folder does not exist any more. Name the new place "
-            f"of the job: affinet train JOB.toml --resume {run}"
+            f"of the job: affinet train JOB.toml --resume {shell_word(run)}"
         )
     return parse_job(record.place, text)
 
