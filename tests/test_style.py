@@ -103,7 +103,7 @@ BELOW_REPORTS = (
     "adapters",
 )
 SHOWING_TEXT = {
-    "report/plan_text.py": ("rules_without_plan",),
+    "report/plan_text.py": {"rules_without_plan"},
     "system/system.py": {"titled", "_name_rules"},
     "system/stored/description.py": {"_store_rule"},
     "system/stored/origins.py": {"stored_origin"},

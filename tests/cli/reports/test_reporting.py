@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from affinet import Plan
+from affinet import weights as affinet_weights
 from affinet.cli.runs.finished import read_summary
 from affinet.cli.trainings.data import load_data
 from affinet.cli.trainings.perceptron import perceptron_of
 from affinet.cli.trainings.perceptron_gradient import mean_gradient
 from affinet.report.cost import cost_report
+from affinet.system.stored.planfile import write_system
+from affinet.system.system import System
 from tests.cli.conftest import Command, changed, job_of
 from tests.report.pages.html_checks import Page, checked
 
@@ -138,3 +143,27 @@ def test_prices_are_those_of_the_gradient_over_all_rows(affinet: Command, folder
     # The gradient of torch is summed in float32 over 30 rows; the price is the difference of two of its entries.
     assert summary.prices.rules[0].change == pytest.approx(truth.rules[0].change, rel=1e-4)
     assert summary.prices.stationarity == pytest.approx(truth.stationarity, rel=1e-4)
+
+
+def test_a_report_imports_no_framework(run: Path) -> None:
+    code = (
+        "import sys; from affinet.cli.commands import commands; commands(['report', 'run'], standalone_mode=False); "
+        "print([name for name in ('torch', 'jax', 'keras', 'tensorflow') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=run.parent, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_many_rules_with_hostile_names_are_drawn_in_a_page_of_bounded_size(affinet: Command, folder: Path) -> None:
+    """The page names the first rules of a weight and how many there are; 100,000 rules make it no longer."""
+    count, entries = 3000, affinet_weights({"a": (60, 50)})["a"]
+    rules = [(entries[k // 50, k % 50] >= -1.0).named(f"</style><script>{k}") for k in range(count)]
+    (folder / "run").mkdir()
+    (folder / "run" / "job.toml").write_text("[data]\n# <script>\n")
+    write_system(System.of(rules), folder / "run" / "plan.safetensors")
+    save_file({"a": np.full((60, 50), -1.0, np.float32)}, folder / "run" / "model.safetensors")
+    assert affinet("report", "run").exit_code == 0
+    page = report_of(folder / "run")
+    assert "… (3,000 in all)" in page.shown
+    assert "3,000 at a bound" in page.shown
+    assert (folder / "run" / "report.html").stat().st_size <= 3_000_000

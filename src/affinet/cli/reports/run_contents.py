@@ -92,6 +92,8 @@ def _figures(metrics: Metrics, summary: RunSummary | None) -> tuple[Figure, ...]
         figures.append(Figure(shown_count(summary.rules.free), f"free numbers of {summary.rules.trained.out_of:,}"))
     elif violations:
         figures.append(Figure(shown_number(max(violations), 2), "largest violation of a rule"))
+    if summary is not None and summary.prices is not None:
+        figures.append(Figure(shown_number(summary.prices.stationarity, 2), "stationarity, 0 at an optimum"))
     figures.append(Figure(f"{len(metrics.epochs):,}", "epochs"))
     return tuple(figures)
 

@@ -129,7 +129,8 @@ def _values_sentence(picture: Picture, panel: Panel) -> str:
     numbers = panel.values[np.isfinite(panel.values)]
     if not numbers.size:
         return "No number is finite."
-    sentence = f"From {shown_number(numbers.min())} to {shown_number(numbers.max())}"
+    least, most = shown_number(numbers.min()), shown_number(numbers.max())
+    sentence = f"From {least} to {most}" if least != most else f"All are {least}"
     at_bound = int(np.count_nonzero(picture.upper | picture.lower))
     if panel is picture.panels[0] and at_bound:
         sentence += f"; {at_bound:,} at a bound"
