@@ -86,6 +86,15 @@ def test_every_public_name_is_an_object_of_the_page() -> None:
     assert "Errors: {py:obj}`affinet.RuleError` for any other source" in text
 
 
+def test_names_that_pages_mention_are_public() -> None:
+    names = {*api_objects.full_names(), *api_objects.MODULES, "affinet.families.py"}
+    for page in (DOCS.parent / "README.md", *DOCS.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        mentioned = {name.rstrip(".") for name in re.findall(r"`(affinet\.[\w.]+)", text)}
+        mentioned |= {f"affinet.{name}" for name in re.findall(r"\bfamilies\.\w+", text)}
+        assert not mentioned - names, page
+
+
 @pytest.mark.parametrize("package", ["torch", "numpy", "scipy", "numba", "scikit-learn", "jax", "optax", "keras"])
 @pytest.mark.parametrize("pins", ["ci.txt", "oldest.txt"])
 def test_the_page_of_limits_has_the_versions_that_are_pinned(package: str, pins: str) -> None:

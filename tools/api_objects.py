@@ -38,8 +38,10 @@ def full_names() -> Iterator[str]:
 
 
 def module_of(section: api_page.Section) -> str:
-    """The module from which the names of a section are imported."""
-    return f"affinet.{section.source}" if section.source else section.module.__name__
+    """The module that users import the names of a section from: `affinet.families`, not `affinet.language.families`."""
+    if section.module is affinet and not section.source:
+        return "affinet"
+    return f"affinet.{section.source or section.module.__name__.rpartition('.')[2]}"
 
 
 def _section(section: api_page.Section, opened: set[str]) -> Iterator[str]:

@@ -85,6 +85,11 @@ SECTIONS = (
     Section("scikit-learn: `affinet.sklearn`", "[scikit-learn](sklearn.md)", source="sklearn"),
     Section("skorch: `affinet.skorch`", "[Trainers and optimizers](trainers.md)", source="skorch"),
     Section(
+        "transformers: `affinet.adapters.transformers`",
+        "[Trainers and optimizers](trainers.md)",
+        source="adapters.transformers",
+    ),
+    Section(
         "Tests of bindings: `affinet.testing`",
         "[Adding a framework](frameworks.md) and [Conformance](conformance.md)",
         testing,
@@ -105,6 +110,7 @@ UNPROMISED = {
         *("learning_rate", "load_assets", "save_assets", "scale_loss", "variables", "inner_optimizer"),
     },
     "RuleLog": {"on_epoch_begin", "on_epoch_end", "on_train_batch_end", "on_train_begin", "on_train_end", "set_model"},
+    "RulesCallback": {"on_pre_optimizer_step", "on_save", "on_train_begin", "on_train_end"},
     "ExpectedRule": {"bound", "function", "sense"},
     "LagrangeWatch": {"after_projection", "before_projection", "before_step", "wants_gradients"},
     "Watch": {"closes", "opens", "stepped", "wants_gradients"},
@@ -112,7 +118,16 @@ UNPROMISED = {
 """Members that other parts of affinet call, and that users have no need of."""
 
 
-MADE_BY_USERS = ("CsvLog", "TensorBoardLog", "WandbLog", "MlflowLog", "LieElement", "RuleLog", "SignedPermutation")
+MADE_BY_USERS = (
+    "RulesCallback",
+    "CsvLog",
+    "TensorBoardLog",
+    "WandbLog",
+    "MlflowLog",
+    "LieElement",
+    "RuleLog",
+    "SignedPermutation",
+)
 """Classes that users call; of the others, values are returned by functions."""
 
 

@@ -47,7 +47,7 @@ def definitions(module: str) -> Iterator[Definition]:
         for alias in node.names
     }
     for name in sorted(_listed(tree), key=str.lower):
-        yield _definition(name, _parsed(homes[name]))
+        yield _definition(name, _parsed(homes[name]) if name in homes else tree)
 
 
 def _parsed(module: str) -> ast.Module:

@@ -15,6 +15,8 @@ from affinet.plans.plan import Plan
 from affinet.training.handle import Handle
 from affinet.training.projection import project
 
+__all__ = ["RulesCallback"]
+
 Rules = Plan | Iterable[Constraint] | Constraint
 
 STATE_FILE = "affinet.pt"
