@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import affinet
+from affinet.training import handle_page
 from tests.report.pages.html_checks import Page, checked
 
 HANDLES = ("project", "reparametrize", "lagrange")
@@ -109,3 +110,14 @@ def test_nonlinear_rules_and_active_bounds_are_drawn(tmp_path: Path) -> None:
     assert f"{active} at a bound" in page.shown
     assert "12 in an equation" in page.shown
     assert "3 in an equation" in page.shown
+
+
+def test_prices_that_take_minutes_are_left_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle_page, "MOST_PRICED", 1)
+    model = Net()
+    handle, optimizer = attached("project", model)
+    step(model, optimizer)
+    page = written(handle.html(tmp_path / "report.html"))
+    assert "of 14 pairs of a row and an entry that takes minutes. handle.report().html(path)" in page.shown
+    assert "Loosening" not in page.shown
+    assert "Loosening" in written(handle.report().html(tmp_path / "report.html")).shown

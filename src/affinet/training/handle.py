@@ -138,11 +138,12 @@ class Handle:
         """Write one HTML page about the rules and the present weights; return its path.
 
         With gradients that were captured it has the prices of the rules, as `report().html(path)`; without, it says how
-        to get them. `history` are the observations of a watch: `watch.history`. Raises ReportError where the page
-        cannot be written.
+        to get them; rules of more than 4 million pairs of a row and an entry have prices only by `report().html(path)`.
+        `history` are the observations of a watch: `watch.history`. Raises ReportError where the page cannot be written.
         """
-        prices = None if self._sandwich.capture.total() is None else self.report()
-        return write_page_of(self._view().contents, prices, path, history)
+        view = self._view()
+        prices = self.report() if view.quickly_priced and self._sandwich.capture.total() is not None else None
+        return write_page_of(view.contents, prices, path, history)
 
     def certificate(self, loss_fn: Callable[[], Any], *, tolerance: float = 1e-4) -> Certificate:
         """Whether the present weights are a local minimum of the loss on the rules, by second derivatives.

@@ -32,6 +32,13 @@ NO_PRICES = (
     "handle.report(loss_fn).html(path)."
 )
 
+TOO_MANY = (
+    "What the rules cost was not computed: of {:,} pairs of a row and an entry that takes minutes. "
+    "handle.report().html(path) computes it."
+)
+MOST_PRICED = 2**22
+"""Most pairs of rules that `html` prices without being asked: some seconds, and 1 GB for a moment."""
+
 
 @dataclass(frozen=True)
 class HandleView:
@@ -50,7 +57,8 @@ class HandleView:
     def contents(self, prices: CostReport | None, history: Sequence[Observation]) -> Contents:
         """The contents of the page, with the weights as they are now."""
         pictures, note, unread = self._pictures()
-        missing = [unread, "" if prices else NO_PRICES, "" if history else NO_HISTORY]
+        no_prices = NO_PRICES if self.quickly_priced else TOO_MANY.format(self._pairs())
+        missing = [unread, "" if prices else no_prices, "" if history else NO_HISTORY]
         words = self._words()
         return Contents(
             title=f"Rules on {self.model}",
@@ -67,6 +75,14 @@ class HandleView:
             missing=tuple(sentence for sentence in missing if sentence),
             versions=(("affinet", __version__), ("torch", torch.__version__), ("Python", platform.python_version())),
         )
+
+    @property
+    def quickly_priced(self) -> bool:
+        """Whether prices take seconds and not minutes."""
+        return self._pairs() <= MOST_PRICED
+
+    def _pairs(self) -> int:
+        return sum(rule.nonzeros for rule in self.system.every)
 
     def _words(self) -> PlanText:
         if self.plan is None:

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from affinet import Plan
 from affinet import weights as affinet_weights
+from affinet.cli.runs import running
 from affinet.cli.runs.finished import read_summary
 from affinet.cli.trainings.data import load_data
 from affinet.cli.trainings.perceptron import perceptron_of
@@ -167,3 +168,15 @@ def test_many_rules_with_hostile_names_are_drawn_in_a_page_of_bounded_size(affin
     assert "… (3,000 in all)" in page.shown
     assert "3,000 at a bound" in page.shown
     assert (folder / "run" / "report.html").stat().st_size <= 3_000_000
+
+
+def test_rules_too_large_to_be_priced_are_not_and_the_page_says_so(
+    affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "MOST_PRICED", 1)
+    job_of(changed(), folder)
+    assert affinet("train", "job.toml", "--out", "run").exit_code == 0
+    assert affinet("report", "run").exit_code == 0
+    page = report_of(folder / "run")
+    assert "Prices of rules are not computed in runs whose rules have 2 pairs of a row and an entry." in page.shown
+    assert "Loosening" not in page.shown

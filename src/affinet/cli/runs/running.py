@@ -29,6 +29,9 @@ from affinet.cli.words import counted, one_paragraph
 from affinet.errors import AffinetError, InfeasibleError, RunError, named_violations
 from affinet.report.cost import CostReport, Trainable
 
+MOST_PRICED = 2**22
+"""Most (equation, entry) pairs of rules that are priced at the end of a run: some seconds, and 1 GB for a moment."""
+
 ShowEvent = Callable[[Step | Epoch], None]
 SaveEpoch = Callable[[Progress], None]
 
@@ -194,6 +197,8 @@ def _prices(prepared: Prepared, ruled: RuledTraining) -> tuple[CostReport | None
     """What the rules cost at the last weights; where that is not known, why. It never fails a run."""
     if prepared.processes.world > 1:
         return None, "Prices of rules are computed in runs of one process."
+    if (pairs := sum(rule.nonzeros for rule in prepared.rules.system.every)) > MOST_PRICED:
+        return None, f"Prices of rules are not computed in runs whose rules have {pairs:,} pairs of a row and an entry."
     try:
         return ruled.prices(prepared.job.job.train.batch_size), ""
     except (AffinetError, MemoryError) as error:
