@@ -28,6 +28,25 @@ def least_squares(
     return np.asarray(quadprog.solve_qp(scaled, linear, (rows / norms[:, None]).T, rhs, len(b))[0] / scales)
 
 
+def quadratic(design: Array, y: Array, A: Array, b: Array, G: Array, h: Array) -> tuple[Array, float]:
+    """argmin ½ |design z − y|² with A z = b and G z <= h by clarabel, also where it is not unique; the largest gap."""
+    kinds: list[Any] = [clarabel.ZeroConeT(len(b))] * bool(len(b)) + [clarabel.NonnegativeConeT(len(h))] * bool(len(h))
+    if not kinds:
+        return np.linalg.lstsq(design, y, rcond=None)[0], 0.0
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
+    P, matrix = np.triu(design.T @ design), np.concatenate([A, G])
+    solver = clarabel.DefaultSolver(
+        sparse.csc_matrix(P), -(design.T @ y), sparse.csc_matrix(matrix), np.concatenate([b, h]), kinds, settings
+    )
+    solution = solver.solve()
+    if str(solution.status) != "Solved":
+        return np.zeros(len(P)), np.inf
+    z = np.asarray(solution.x)
+    return z, max(np.abs(A @ z - b).max(initial=0.0), (G @ z - h).max(initial=0.0))
+
+
 def log_loss(
     design: Array, classes: Array, count: int, weights: Array, penalties: Array, A: Array, b: Array, G: Array, h: Array
 ) -> Array:

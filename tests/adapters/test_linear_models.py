@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -190,6 +191,43 @@ def test_many_rules_that_bind_at_once() -> None:
     assert (h - G @ model.coef_ < 1e-12).sum() >= 30
 
 
+@pytest.mark.parametrize(
+    "seed", [*range(1, 25), 70, 130, 412, 436, 619, 912, 957, 1026, 1033, 1182, 1235, 1585, 2059, 2672, 2798]
+)
+def test_integer_rules_that_meet_in_a_point_and_features_of_all_scales(seed: int) -> None:
+    """Few samples, copies and constants, offsets of 1,000 at a spread of 1e-3, and rules that depend on each other.
+
+    The later seeds ended at wrong coefficients, or after 100 steps, while rounding decided what depends on what.
+    """
+    draw = np.random.default_rng(seed)
+    p, n = int(draw.integers(1, 8)), int(draw.integers(2, 30))
+    X = draw.integers(-3, 4, (n, p)) * 10.0 ** draw.integers(-3, 4, p)
+    if draw.random() < 0.4 and p > 1:
+        X[:, 0] = X[:, -1]
+    if draw.random() < 0.3:
+        X[:, draw.integers(p)] = draw.integers(-2, 3)
+    if draw.random() < 0.3:
+        X += draw.integers(-1000, 1000, p)
+    y = draw.integers(-5, 6, n).astype(float)
+    A, G = (draw.integers(-2, 3, (int(draw.integers(*most)), p)).astype(float) for most in ((0, 3), (0, 12)))
+    A, G = A[np.abs(A).sum(axis=1) > 0], G[np.abs(G).sum(axis=1) > 0]
+    point = draw.integers(-2, 3, p)
+    b, h = A @ point, G @ point + draw.integers(0, 2, len(G))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", affinet.NothingToTrainWarning)
+        rules = [lambda coef: A @ coef == b] * bool(len(A)) + [lambda coef: G @ coef <= h] * bool(len(G))
+        coef = ConstrainedLinearRegression(rules=rules).fit(X, y).coef_
+    assert (np.abs(A @ coef - b) <= 1e-11 * (1 + np.abs(A) @ np.abs(coef) + np.abs(b))).all()
+    assert (G @ coef - h <= 1e-11 * (1 + np.abs(G) @ np.abs(coef) + np.abs(h))).all()
+    centred, rest = X - X.mean(axis=0), y - y.mean()
+    scales = np.linalg.norm(centred, axis=0)
+    scales[scales == 0.0] = 1.0
+    truth, gap = conic_programs.quadratic(centred / scales, rest, A / scales, b, G / scales, h)
+    if gap < 1e-8:  # else the truth is not known
+        losses = [0.5 * np.square(centred @ each - rest).sum() for each in (coef, truth / scales)]
+        assert losses[0] <= losses[1] + NEAR * (losses[0] + NEAR * rest @ rest) + 1e-9
+
+
 @pytest.mark.parametrize("coupled", [False, True])
 def test_targets_are_fitted_together_where_rules_couple_them(coupled: bool) -> None:
     draw = np.random.default_rng(2)
@@ -281,7 +319,7 @@ def test_steps_that_are_too_few_are_warned_of_with_figures() -> None:
     X = draw.standard_normal((50, 2))
     with pytest.warns(ConvergenceWarning, match=r"the last of 1 steps \(max_iter\) moved the coefficients by \S+ of"):
         ConstrainedLogisticRegression(max_iter=1, rules="coef >= 0").fit(X, X[:, 0] > draw.standard_normal(50))
-    with pytest.warns(ConvergenceWarning, match="classes that can be separated"):
+    with pytest.warns(ConvergenceWarning, match="classes that a line can separate"):
         ConstrainedLogisticRegression(C=np.inf).fit(X, X[:, 0] > 0)
     bounded = ConstrainedLogisticRegression(C=np.inf, rules="linf_ball(coef, 10)").fit(X, X[:, 0] > 0)
     assert bounded.coef_[0, 0] == 10.0

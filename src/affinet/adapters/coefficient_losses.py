@@ -24,6 +24,8 @@ class SquaredErrors:
     targets: Floats
     weights: Floats
     penalties: Floats
+    noise: float = 1.0
+    """The rounding of a column of the design, as a multiple of that of its norm."""
     quadratic = True
 
     def value(self, z: Floats) -> float:
@@ -44,7 +46,7 @@ class SquaredErrors:
         penalised = np.flatnonzero(self.penalties)
         rows = np.zeros((len(penalised), self.design.shape[1]))
         rows[np.arange(len(penalised)), penalised] = np.sqrt(self.penalties[penalised])
-        return curvature_of_root(np.concatenate([np.sqrt(self.weights)[:, None] * self.design, rows]))
+        return curvature_of_root(np.concatenate([np.sqrt(self.weights)[:, None] * self.design, rows]), self.noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,8 @@ class BinaryLogLoss:
     signs: Floats
     weights: Floats
     penalties: Floats
+    noise: float = 1.0
+    """The rounding of a column of the design, as a multiple of that of its norm."""
     quadratic = False
 
     def value(self, z: Floats) -> float:
@@ -68,7 +72,9 @@ class BinaryLogLoss:
     def curvature(self, z: Floats) -> Curvature:
         scores = self.design @ z
         shares = self.weights * expit(scores) * expit(-scores)
-        return curvature_of_hessian(self.design.T @ (shares[:, None] * self.design) + np.diag(self.penalties))
+        return curvature_of_hessian(
+            self.design.T @ (shares[:, None] * self.design) + np.diag(self.penalties), self.noise
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +86,8 @@ class LogLoss:
     count: int
     weights: Floats
     penalties: Floats
+    noise: float = 1.0
+    """The rounding of a column of the design, as a multiple of that of its norm."""
     quadratic = False
 
     def value(self, z: Floats) -> float:
@@ -103,4 +111,4 @@ class LogLoss:
                 hessian[a, :, b] = self.design.T @ (coefficients[:, None] * self.design)
                 hessian[b, :, a] = hessian[a, :, b].T
             hessian[a, :, a] += np.diag(self.penalties)
-        return curvature_of_hessian(hessian.reshape(self.count * width, -1))
+        return curvature_of_hessian(hessian.reshape(self.count * width, -1), self.noise)

@@ -30,8 +30,19 @@ EPSILON = float(np.finfo(np.float64).eps)
 WEAK = 0.03
 """The weight of the distance in flat directions, as a share of the smallest curvature in the others: the steps in these
 shrink by about its square each."""
+FADING, MOST_FADED = 0.1, 5
+"""The distance in flat directions is weaker by this factor after each step, so often: steps then converge faster than
+linearly where a rule couples flat directions with curved ones of other scales."""
 ROUNDED = 1e-7
 """Steps shorter than this that no longer halve are rounding: before that they shrink by their square, or by `WEAK`²."""
+RELIEFS = (0.0, 1e-11, 1e-10, 5e-10)
+"""Shares of their size by which inequalities are loosened, each by another one, where many of them meet in a point and
+rounding hides which depend on which: the active ones then are independent, and hold without the relief."""
+GOLDEN = 0.6180339887498949
+SATISFIED = 1e-9
+"""Gap of a rule, as a share of the size of its terms, beyond which rules that depend on each other were not solved."""
+FLAT = 1e-8
+"""Share of a row that counts as zero along flat directions, known to about 1e-16 times the spread of scales."""
 REACHED = 1e-11
 """Gap to an active bound, as a share of the coefficients, that is rounding: some ten thousand spacings."""
 HALVINGS = 40
@@ -71,6 +82,12 @@ class Curvature(NamedTuple):
     sizes: Floats
     flat: int
 
+    def fading(self, step: int) -> Curvature:
+        """The curvature with a weaker distance in flat directions, for one step after the other."""
+        share = np.ones(len(self.sizes))
+        share[len(share) - self.flat :] = FADING ** min(step - 1, MOST_FADED)
+        return self._replace(sizes=self.sizes * share)
+
     @property
     def root(self) -> Floats:
         """R with `RᵀR` the Hessian."""
@@ -98,7 +115,8 @@ class Loss(Protocol):
 class Optimum(NamedTuple):
     """The coefficients, the count of steps, whether they converged, and how long the last step was.
 
-    The length is in the coordinates in which the loss is a distance, as a share of the size of the coefficients there.
+    They have not converged where a rule does not hold to `SATISFIED`. The length is in the coordinates in which the
+    loss is a distance, as a share of the size of the coefficients there.
     """
 
     z: Floats
@@ -107,20 +125,23 @@ class Optimum(NamedTuple):
     length: float
 
 
-def curvature_of_root(root: Floats) -> Curvature:
-    """The curvature of `½ |root z|²`; singular values below the rounding of the root count as zero."""
+def curvature_of_root(root: Floats, noise: float = 1.0) -> Curvature:
+    """The curvature of `½ |root z|²`; singular values below the rounding of the root count as zero.
+
+    `noise` is the rounding of a column as a multiple of that of its norm.
+    """
     scales = _scales(np.sqrt(np.einsum("ij,ij->j", root, root)))
     reduced = lapack.qr(root / scales, mode="r")[0][: root.shape[1]] if len(root) > root.shape[1] else root / scales
     _, sizes, transposed = lapack.svd(reduced)
-    return _weakened(scales, transposed.T, sizes, EPSILON * max(root.shape))
+    return _weakened(scales, transposed.T, sizes, EPSILON * max(root.shape) * noise)
 
 
-def curvature_of_hessian(hessian: Floats) -> Curvature:
-    """The curvature of `½ zᵀ H z`; eigenvalues below the rounding of H count as zero."""
+def curvature_of_hessian(hessian: Floats, noise: float = 1.0) -> Curvature:
+    """The curvature of `½ zᵀ H z`; eigenvalues below the rounding of H, times `noise` of its columns, count as zero."""
     scales = _scales(np.asarray(np.sqrt(np.maximum(np.diagonal(hessian), 0.0))))
     values, basis = lapack.eigh(hessian / scales / scales[:, None])
     sizes = np.sqrt(np.maximum(values, 0.0))[::-1]
-    return _weakened(scales, basis[:, ::-1], np.asarray(sizes), float(np.sqrt(4.0 * EPSILON * len(hessian))))
+    return _weakened(scales, basis[:, ::-1], np.asarray(sizes), float(np.sqrt(4.0 * EPSILON * len(hessian) * noise)))
 
 
 def repeated(curvature: Curvature, times: int) -> Curvature:
@@ -147,21 +168,28 @@ def minimise(loss: Loss, region: Region, *, most_steps: int, tolerance: float) -
     forecast(f"a program of {n:,} coefficients under {m:,} rules", n * (4 * n + 3 * m), way_out=way_out)
     z, active = _solve(region.rows, len(region.b), region.rhs, np.zeros(n))
     length, converged, steps = np.inf, False, 0
-    curvature = loss.curvature(z)
+    base = loss.curvature(z)
     for steps in range(1, most_steps + 1):
         gradient = loss.gradient(z)
         if steps > 1 and not loss.quadratic:
-            curvature = loss.curvature(z)
+            base = loss.curvature(z)
+        curvature = base.fading(steps)
         step, active, scale = _newton_step(region, curvature, gradient, z)
-        z = z + _shortened(loss, z, step, gradient)
+        possible = _feasible_part(region, z, step)
+        z = z + _shortened(loss, z, possible, gradient)
         before, length = length, float(np.linalg.norm(curvature.root @ step)) / scale if scale else 0.0
+        if not possible.any() and step.any():
+            break
         if length <= tolerance or (before <= ROUNDED and length > 0.5 * before):
             converged = True
             break
-    if converged and curvature.flat:
-        z, binding = _smallest(region, curvature, z)
+    if converged and base.flat:
+        z, binding = _smallest(region, base, z)
         active = active | binding
-    return Optimum(_tied(region, _onto_bounds(region, active, z)) if converged else z, steps, converged, length)
+    start = z
+    if converged:
+        z = _tied(region, _onto_bounds(region, active, z))
+    return Optimum(z, steps, converged and violation(region, start, z - start) <= SATISFIED, length)
 
 
 def _newton_step(region: Region, curvature: Curvature, gradient: Floats, z: Floats) -> tuple[Floats, np.ndarray, float]:
@@ -169,12 +197,20 @@ def _newton_step(region: Region, curvature: Curvature, gradient: Floats, z: Floa
     root, inverse = curvature.root, curvature.inverse
     goal = -(inverse.T @ gradient)
     slack = region.rhs - region.rows @ z
-    moved, active = _solve(region.rows @ inverse, len(region.b), slack, goal)
-    step = inverse @ moved
-    refined = _step_on_face(region.rows[active] / curvature.scales, slack[active], curvature, gradient)
-    if refined is not None and _holds(region, z + refined, step - refined):
-        step = refined
-    return step, active, float(np.linalg.norm(root @ z) + np.linalg.norm(goal))
+    spread = np.abs(region.rows) @ np.abs(z) + np.abs(region.rhs) + np.abs(z).max(initial=0.0)
+    spread[: len(region.b)] = 0.0
+    spread *= 0.5 + 0.5 * ((np.arange(len(spread)) * GOLDEN) % 1.0)
+    scale = float(np.linalg.norm(root @ z) + np.linalg.norm(goal))
+    step, active = np.zeros_like(z), np.zeros(len(slack), bool)
+    for relief in RELIEFS:
+        moved, active = _solve(region.rows @ inverse, len(region.b), slack + relief * spread, goal)
+        step = inverse @ moved
+        refined = _step_on_face(region.rows[active] / curvature.scales, slack[active], curvature, gradient)
+        if refined is not None and _holds(region, z + refined, step - refined):
+            step = refined
+        if _stays(region, z, step):
+            break
+    return step, active, scale
 
 
 def _step_on_face(normals: Floats, slack: Floats, curvature: Curvature, gradient: Floats) -> Floats | None:
@@ -224,12 +260,49 @@ def _shortened(loss: Loss, z: Floats, step: Floats, gradient: Floats) -> Floats:
 
 
 def _smallest(region: Region, curvature: Curvature, z: Floats) -> tuple[Floats, np.ndarray]:
-    """The point of the smallest norm among those at which the loss is as at z, and the active rows there."""
-    curved = curvature.basis[:, : region.size - curvature.flat].T * curvature.scales
-    rows = np.concatenate([curved, region.rows])
-    rhs = np.concatenate([curved @ z, region.rhs])
-    moved, active = _solve(rows, len(curved) + len(region.b), rhs, np.zeros(region.size))
-    return moved, active[len(curved) :]
+    """The point of the smallest norm among those at which the loss is as at z, and the active rows there.
+
+    The directions that are flat and change no equation are searched; z stays where rounding leaves none of them.
+    """
+    flat = curvature.basis[:, region.size - curvature.flat :] / curvature.scales[:, None]
+    directions = lapack.qr(flat, mode="economic")[0]
+    norms = norms_of_rows(region.A)
+    _, sizes, axes = lapack.svd((region.A / norms[:, None]) @ directions)
+    directions = directions @ axes[int((sizes > FLAT).sum()) :].T
+    rows = region.G @ directions
+    rows[norms_of_rows(rows) <= FLAT * norms_of_rows(region.G)] = 0.0
+    moved, active = _solve(rows, 0, np.maximum(region.h - region.G @ z, 0.0), -(directions.T @ z))
+    step = directions @ moved
+    if not _stays(region, z, step):
+        return z, np.zeros(len(region.rhs), bool)
+    return z + step, np.concatenate([np.zeros(len(region.b), bool), active])
+
+
+def violation(region: Region, z: Floats, step: Floats) -> float:
+    """The largest gap of a rule after a step, as a share of the size of its terms before and after."""
+    before, z = z, z + step
+    gaps = region.rows @ z - region.rhs
+    gaps[: len(region.b)] = np.abs(gaps[: len(region.b)])
+    magnitudes = np.abs(region.rows)
+    sizes = magnitudes @ (np.abs(before) + np.abs(z)) + np.abs(region.rhs)
+    # All coefficients are rounded as the largest is: 1e-3 of it allows gaps of 1e-12 of it, by `SATISFIED`.
+    sizes += 1e-3 * magnitudes.max(axis=1, initial=0.0) * np.abs(z).max(initial=0.0)
+    return float((gaps / np.where(sizes > 0.0, sizes, 1.0)).max(initial=0.0))
+
+
+def _feasible_part(region: Region, z: Floats, step: Floats) -> Floats:
+    """The step, cut where it would leave the region: rounding can hide a rule that depends on others."""
+    if _stays(region, z, step):
+        return step
+    rise, slack = region.G @ step, np.maximum(region.h - region.G @ z, 0.0)
+    rising = rise > EPSILON * (np.abs(region.G) @ np.abs(step))
+    part = min(1.0, float((slack[rising] / rise[rising]).min(initial=1.0)))
+    return step * part if _stays(region, z, step * part) else np.zeros_like(z)
+
+
+def _stays(region: Region, z: Floats, step: Floats) -> bool:
+    """Whether a step keeps rules that hold."""
+    return violation(region, z, step) <= max(SATISFIED, violation(region, z, np.zeros_like(z)))
 
 
 def _onto_bounds(region: Region, active: np.ndarray, z: Floats) -> Floats:
@@ -278,9 +351,9 @@ def _solve(rows: Floats, equations: int, rhs: Floats, goal: Floats) -> tuple[Flo
 
 
 def _scales(norms: Floats) -> Floats:
-    """The norms, with the largest of them in place of zeros: of features that are constant."""
-    largest = norms.max(initial=0.0)
-    return np.where(norms > EPSILON * largest, norms, largest if largest > 0.0 else 1.0)
+    """The norms, with the smallest of them in place of zeros: of features that are constant."""
+    positive = norms[norms > EPSILON * norms.max(initial=0.0)]
+    return np.where(norms > EPSILON * norms.max(initial=0.0), norms, positive.min() if len(positive) else 1.0)
 
 
 def _weakened(scales: Floats, basis: Floats, sizes: Floats, rounding: float) -> Curvature:

@@ -67,12 +67,12 @@ class ConstrainedLinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimato
         rows = None if y.ndim == 1 else y.shape[1]
         names = None if targets is None or rows is None else list(map(str, targets))
         coefficients = Coefficients(feature_names(self), rows, names, bool(self.fit_intercept))
-        design, means = _design(X, weights, coefficients.intercept)
+        design, means, noise = _design(X, weights, coefficients.intercept)
         allowed = _region(self, coefficients, means)
         penalties = _penalties(alpha, coefficients)
         Z, slopes, optima = np.zeros(coefficients.shape), np.zeros(coefficients.shape), []
         for part, region in allowed.parts():
-            loss = SquaredErrors(design, Y[:, part], weights, penalties)
+            loss = SquaredErrors(design, Y[:, part], weights, penalties, noise)
             optima.append(_minimised(self, loss, region))
             Z[part] = optima[-1].z.reshape(len(part), -1)
             slopes[part] = loss.gradient(optima[-1].z).reshape(len(part), -1)
@@ -150,13 +150,13 @@ class ConstrainedLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ig
         if self.class_weight is not None:
             weights = weights * compute_class_weight(self.class_weight, classes=self.classes_, y=y)[numbers]
         coefficients = _of_classes(self, count)
-        design, means = _design(X, weights, coefficients.intercept)
+        design, means, noise = _design(X, weights, coefficients.intercept)
         allowed = _region(self, coefficients, means)
         penalties = _penalties(inverse, coefficients)
         loss: Loss = (
-            BinaryLogLoss(design, np.asarray(2.0 * numbers - 1.0), weights, penalties)
+            BinaryLogLoss(design, np.asarray(2.0 * numbers - 1.0), weights, penalties, noise)
             if count == 2
-            else LogLoss(design, numbers, count, weights, penalties)
+            else LogLoss(design, numbers, count, weights, penalties, noise)
         )
         optimum = _minimised(self, loss, allowed.region)
         _warn_of_steps(self, [optimum])
@@ -222,12 +222,20 @@ def _number(estimator: Any, name: str, lowest: float, *, open_below: bool = Fals
     raise EstimatorError(f"{name} must be a number, {bound} {lowest:g}; got {value!r:.60}.")
 
 
-def _design(X: Floats, weights: Floats, intercept: bool) -> tuple[Floats, Floats]:
-    """The columns of the centred features and of ones, and the means; where no intercept is fitted, the features."""
+def _design(X: Floats, weights: Floats, intercept: bool) -> tuple[Floats, Floats, float]:
+    """The columns of the centred features and of ones, the means, and the rounding of columns, in that of their norms.
+
+    Features that are constant to rounding have columns of zeros. Where no intercept is fitted, the features.
+    """
     if not intercept:
-        return X, np.zeros(X.shape[1])
+        return X, np.zeros(X.shape[1]), 1.0
     means = np.average(X, axis=0, weights=weights) if weights.sum() > 0.0 else X.mean(axis=0)
-    return np.concatenate([X - means, np.ones((len(X), 1))], axis=1), means
+    centred = X - means
+    sizes, spreads = np.linalg.norm(X, axis=0), np.linalg.norm(centred, axis=0)
+    constant = spreads <= len(X) * np.finfo(np.float64).eps * sizes
+    centred[:, constant] = 0.0
+    noise = float((sizes[~constant] / spreads[~constant]).max(initial=1.0))
+    return np.concatenate([centred, np.ones((len(X), 1))], axis=1), means, noise
 
 
 def _penalties(alpha: float, coefficients: Coefficients) -> Floats:
@@ -270,8 +278,8 @@ def _warn_of_steps(estimator: Any, optima: list[Optimum]) -> None:
         if not optimum.converged:
             warnings.warn(
                 f"{type(estimator).__name__} did not converge: the last of {optimum.steps} steps (max_iter) moved the "
-                f"coefficients by {optimum.length:.2g} of their size, and tol is {estimator.tol:.2g}. The rules hold. "
-                f"Raise max_iter; classes that can be separated without error have an optimum with a finite C alone.",
+                f"coefficients by {optimum.length:.2g} of their size, and tol is {estimator.tol:.2g}. Raise max_iter "
+                f"or scale the features; classes that a line can separate have an optimum with a finite C only.",
                 ConvergenceWarning,
                 stacklevel=callers_line(),
             )
