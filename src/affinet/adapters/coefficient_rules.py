@@ -21,6 +21,9 @@ from affinet.language.labels import labelled
 from affinet.language.weights import Weights
 from affinet.plans.plan import Plan, plan
 
+VIOLATED_BY = 1e-12
+"""Violation of a rule, as a share of the largest coefficient, from which on it is more than rounding of the solver."""
+
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
@@ -95,7 +98,8 @@ class CoefficientRegion:
         Z = Z.copy()
         if Z.shape[1] > len(means):
             Z[:, -1] -= Z[:, :-1] @ means
-        return np.clip(Z, self.lower.reshape(self.shape), self.upper.reshape(self.shape))
+        Z = np.clip(Z, self.lower.reshape(self.shape), self.upper.reshape(self.shape))
+        return Z if self.plan is None else _onto_rules(self.plan, Z, len(means))
 
     def uncentred_slopes(self, slopes: Floats, means: Floats) -> Floats:
         """Slopes of a loss along the matrix of `uncentred`, from those along the matrix of centred features."""
@@ -130,6 +134,20 @@ def coefficient_region(coefficients: Coefficients, rules: Sequence[Constraint], 
     if coefficients.intercept:
         A, G = (_centred(matrix, means, coefficients.shape) for matrix in (A, G))
     return CoefficientRegion(planned, Region(A, problem.b, G, h), lower, upper, coefficients.shape)
+
+
+def _onto_rules(planned: Plan, Z: Floats, features: int) -> Floats:
+    """The matrix, moved to the nearest point of the rules where it misses them by more than rounding."""
+    shapes = {parameter.name: parameter.shape for parameter in planned.parameters}
+    columns = {"coef": slice(0, features), "intercept": slice(features, None)}
+    weights = {name: np.ascontiguousarray(Z[:, columns[name]]).reshape(shape) for name, shape in shapes.items()}
+    projector = planned.projector(weights)
+    if max(projector.violation(weights).values(), default=0.0) <= VIOLATED_BY * max(1.0, np.abs(Z).max(initial=0.0)):
+        return Z
+    Z = Z.copy()
+    for name, array in projector.project(weights).items():
+        Z[:, columns[name]] = array.reshape(len(Z), -1)
+    return Z
 
 
 def _order(positions: Mapping[str, Floats], coefficients: Coefficients) -> Integers:
