@@ -82,6 +82,44 @@ def test_a_missing_or_damaged_file_is_named_and_the_others_are_shown(
     assert "Job and versions" in page.shown
 
 
+def with_a_flipped_bit(content: bytes) -> bytes:
+    return content[:-20] + bytes([content[-20] ^ 0x40]) + content[-19:]
+
+
+CHANGES = {
+    "model.safetensors": (with_a_flipped_bit, "the weights that are drawn are those of the file as it is now"),
+    "metrics.csv": (lambda content: content[: content.index(b"\n3,") + 1], "the curves are those of the file"),
+    "plan.txt": (lambda _: b"garbage\n", "the rules in words and the table of the plan are those of the file"),
+    "job.toml": (lambda content: content + b"# later\n", "it is shown as it is now. Put the file back."),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_file_that_can_be_read_and_was_changed_is_named(affinet: Command, run: Path, name: str) -> None:
+    change, sentence = CHANGES[name]
+    (run / name).write_bytes(change((run / name).read_bytes()))
+    assert affinet("report", "run").exit_code == 0
+    page = report_of(run)
+    assert f"{name} is not as the run left it: {sentence}" in page.shown
+    assert ("when the run ended" in page.shown) == (name == "model.safetensors")
+    restored = f"affinet train --resume run restores {name}." in page.shown
+    assert restored == (name in ("model.safetensors", "plan.txt"))
+    if restored:
+        assert affinet("train", "--resume", "run").exit_code == 0
+        assert affinet("report", "run").exit_code == 0
+        assert "What is missing" not in report_of(run).shown
+
+
+def test_metrics_of_a_finished_run_that_are_gone_come_back_as_the_page_says(affinet: Command, run: Path) -> None:
+    (run / "metrics.csv").unlink()
+    assert affinet("report", "run").exit_code == 0
+    shown = report_of(run).shown
+    assert "affinet train --resume run writes metrics.csv again, with the row of the last epoch alone." in shown
+    assert "loss, last epoch" in shown
+    assert affinet("train", "--resume", "run").exit_code == 0
+    assert [line[:2] for line in (run / "metrics.csv").read_text().splitlines()[1:]] == ["3,"]
+
+
 def test_a_run_that_has_only_begun_says_that_it_is_unfinished(affinet: Command, folder: Path) -> None:
     (folder / "run").mkdir()
     (folder / "run" / "job.toml").write_text(changed())

@@ -6,12 +6,13 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from affinet.cli.reports.changed_files import changed_files, notes_on_files
 from affinet.cli.reports.run_metrics import Metrics, curves_of, read_metrics
 from affinet.cli.reports.run_pictures import pictures_of_run
 from affinet.cli.run_summary import Outcome, RunSummary, shown_count, shown_score
 from affinet.cli.runs.finished import SUMMARY, read_summary
 from affinet.cli.runs.locking import WRITER
-from affinet.cli.runs.runfolder import PLAN_TEXT, holds_run
+from affinet.cli.runs.runfolder import METRICS, MODEL, PLAN_TEXT, holds_run
 from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord
 from affinet.cli.words import counted, shell_word
 from affinet.errors import RunError
@@ -32,7 +33,8 @@ def contents_of_run(run: Path) -> Contents:
     state, lead = _state(run, metrics, summary)
     pictures, note, unread = pictures_of_run(run)
     words = split_plan_text(_text(run / PLAN_TEXT))
-    missing = [metrics.damage, *unread]
+    changed = changed_files(run, record)
+    missing = [metrics.damage, *unread, *notes_on_files(run, changed, finished=summary is not None)]
     if summary is None and (run / SUMMARY).exists():
         missing.append(
             f"{SUMMARY} cannot be read: it is damaged. It is written again by affinet train --resume {shell_word(run)}"
@@ -45,7 +47,7 @@ def contents_of_run(run: Path) -> Contents:
         title=_title(run, record),
         state=state,
         lead=lead,
-        figures=_figures(metrics, summary),
+        figures=_figures(metrics, summary, changed),
         sentences=words.sentences,
         plan=words.table,
         findings=words.findings,
@@ -80,22 +82,29 @@ def _state(run: Path, metrics: Metrics, summary: RunSummary | None) -> tuple[Sta
     )
 
 
-def _figures(metrics: Metrics, summary: RunSummary | None) -> tuple[Figure, ...]:
+def _figures(metrics: Metrics, summary: RunSummary | None, changed: list[str]) -> tuple[Figure, ...]:
+    """The figures at the top. Those of a finished run are from its summary: its metrics may be lost or cut."""
+    if summary is not None:
+        violation = "largest violation of a rule" + (", when the run ended" if MODEL in changed else "")
+        figures = [
+            Figure(shown_score(summary.score_name, summary.rules.score), summary.score_name),
+            Figure(shown_number(summary.rules.loss), "loss, last epoch"),
+            Figure(shown_number(summary.rules.violation, 2), violation),
+            Figure(shown_count(summary.rules.free), f"free numbers of {summary.rules.trained.out_of:,}"),
+        ]
+        if summary.prices is not None:
+            figures.append(Figure(shown_number(summary.prices.stationarity, 2), "stationarity, 0 at an optimum"))
+        if metrics.epochs and METRICS not in changed:
+            figures.append(Figure(f"{metrics.epochs[-1]:,.0f}", "epochs"))
+        return tuple(figures)
     figures = []
     if metrics.scores:
         figures.append(Figure(shown_score(metrics.score_name, metrics.scores[-1]), metrics.score_name))
     if losses := metrics.columns.get("loss"):
         figures.append(Figure(shown_number(losses[-1]), "loss, last epoch"))
-    violations = metrics.columns.get("largest_violation", ())
-    if summary is not None:
-        figures.append(Figure(shown_number(summary.rules.violation, 2), "largest violation of a rule"))
-        figures.append(Figure(shown_count(summary.rules.free), f"free numbers of {summary.rules.trained.out_of:,}"))
-    elif violations:
+    if violations := metrics.columns.get("largest_violation", ()):
         figures.append(Figure(shown_number(max(violations), 2), "largest violation of a rule"))
-    if summary is not None and summary.prices is not None:
-        figures.append(Figure(shown_number(summary.prices.stationarity, 2), "stationarity, 0 at an optimum"))
-    figures.append(Figure(f"{len(metrics.epochs):,}", "epochs"))
-    return tuple(figures)
+    return (*figures, Figure(f"{len(metrics.epochs):,}", "epochs"))
 
 
 def _prices(summary: RunSummary) -> Prices | None:
