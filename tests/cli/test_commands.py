@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def test_training_writes_a_run_whose_weights_obey_the_rules(affinet: Command, fo
     run = folder / "runs" / "owls"
     assert sorted(path.name for path in run.iterdir()) == [
         ".begun.json", ".lock", "checkpoint.safetensors", "job.toml", "metrics.csv", "model.safetensors",
-        "plan.safetensors", "plan.txt", "samples.safetensors", "summary.json",
+        "plan.safetensors", "plan.txt", "samples.safetensors", "scaling.json", "summary.json",
     ]  # fmt: skip
     assert (run / "job.toml").read_text() == text
     assert "sums" in (run / "plan.txt").read_text()
@@ -39,7 +40,10 @@ def test_training_writes_a_run_whose_weights_obey_the_rules(affinet: Command, fo
     weight = load_file(run / "model.safetensors")["hidden1.weight"]
     assert weight[0, 1] == weight[2, 0]
     np.testing.assert_allclose(weight.sum(dim=1), 1, atol=1e-6)
+    stored = json.loads((run / "scaling.json").read_text())
+    assert (stored["target"], stored["classes"]) == ("kind", ["cat", "owl"])
     for part in ("Data: 30 rows to train on, 10 to test on; classification, for the target 'kind' is text; 2 classes.",
+                 "2 classes. Weights act on features scaled to mean 0 and spread 1.",
                  "with rules", "without rules", "The rules cost", "Everything is in runs/owls."):  # fmt: skip
         assert part in result.stdout
 
@@ -134,6 +138,7 @@ def test_check_tells_rank_and_freedom_and_writes_nothing(affinet: Command, folde
     assert "No contradictions: 7 equations, rank 6, redundant 1." in result.stdout
     assert 'the rule "again" follows from "a tie": dropping it changes nothing.' in result.stdout
     assert "1 finding to look at, above." in result.stdout
+    assert "Weights act on features scaled to mean 0 and spread 1.\n" in result.stdout
     assert "Of the network's 32 numbers 26 are free." in result.stdout
     assert not (folder / "runs").exists()
 

@@ -9,6 +9,7 @@ from affinet.analysis.findings.overlooked import Overlooked
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.run_summary import shown_count
 from affinet.cli.screen import Screen
+from affinet.cli.trainings.row_scaling import units_sentence
 from affinet.cli.trainings.rules import free_numbers
 from affinet.cli.trainings.untried import Planned, planned_untried
 from affinet.cli.words import counted, listed
@@ -63,6 +64,7 @@ def check(job: JobFile, screen: Screen) -> None:
         return
     screen.say(f"No contradictions: {_rows_text(plan.system)}, rank {rank}, redundant {redundant}.")
     screen.say(f"{counted(findings, 'finding')} to look at, above." if findings else "Nothing else to look at.")
+    screen.say(units_sentence(has_classes=planned.task == "classification"))
     within = ", within the inequalities" if plan.inequalities else ""
     screen.say(f"Of the network's {counted(numbers, 'number')} {free} {'is' if free == '1' else 'are'} free{within}.")
 
@@ -87,4 +89,4 @@ def _planned_after_trial(job: JobFile) -> Planned:
     from affinet.cli.trainings.preparation import prepare
 
     prepared = prepare(job)
-    return Planned(prepared.rules, prepared.numbers)
+    return Planned(prepared.rules, prepared.numbers, prepared.data.task)

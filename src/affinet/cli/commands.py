@@ -110,9 +110,9 @@ def train(
     """Train the network of a job under its rules, and once more without them for comparison.
 
     Without --out, RUN is runs/<name of the job>, or the same with -2, -3, … where that holds a run. It receives
-    model.safetensors, metrics.csv, job.toml, plan.safetensors, plan.txt, summary.json, and a checkpoint after each
-    epoch. With --resume RUN a stopped run is resumed, and ends with the weights of an uninterrupted run; JOB.toml is
-    needed only if it has moved.
+    model.safetensors, metrics.csv, job.toml, plan.safetensors, plan.txt, scaling.json, summary.json, and a checkpoint
+    after each epoch. With --resume RUN a stopped run is resumed, and ends with the weights of an uninterrupted run;
+    JOB.toml is needed only if it has moved.
 
     With --live the page of `affinet report` is served to browsers on this machine until the command ends, at the
     address that is printed; it follows the training. --port N asks for a port; without it any free one is taken.
@@ -247,7 +247,7 @@ def _run_here(processes: Processes, screen: Screen, job: JobFile, out: Path) -> 
     prepared = prepare(job, processes)
     data = prepared.data
     rows = f"{len(data.train_targets):,} rows to train on, {len(data.test_targets):,} to test on"
-    screen.say(f"Data: {rows}; {data.decided}.")
+    screen.say(f"Data: {rows}; {data.decided}. {data.scaling.sentence()}")
     screen.say("")
     screen.say_plan(f"{prepared.rules}\n")
     if not prepared.rules.system.every:

@@ -8,6 +8,7 @@ import shlex
 from affinet.cli.jobs.job import DataTable
 from affinet.cli.trainings.data import Lesson
 from affinet.cli.trainings.perceptron import Perceptron
+from affinet.cli.trainings.row_scaling import units_sentence
 from affinet.cli.words import counted, listed
 
 SCHEMA = "affinet.schema.json"
@@ -56,6 +57,7 @@ batch_size = {batch}
 seed = 0
 
 # The rules, one on each line: a name of your choice = the rule. Indices count from 0.
+# {units} Formulas: "Units of rules" in docs/jobs.md of affinet.
 [rules]
 {rules}
 """
@@ -78,6 +80,7 @@ def job_text(name: str, table: DataTable, lesson: Lesson) -> str:
         batch=16 if len(lesson.targets) < MANY_ROWS else 64,
         shapes="\n".join(f"#   {weight:<{width}}  {shape}" for weight, shape in network.shapes.items()),
         features=listed([f"{k} {name}" for k, name in enumerate(names)], MOST_SHOWN),
+        units=units_sentence(has_classes=lesson.task == "classification"),
         rules="\n".join(f"# {_quoted(meaning.format(feature=names[0]))} = {_quoted(says)}" for meaning, says in RULES),
     )
 

@@ -48,5 +48,5 @@ def test_ctrl_c_leaves_the_last_finished_epoch_and_status_130(folder: Path, meth
     }  # fmt: skip
     assert sorted(path.name for path in (folder / "run").iterdir()) == [
         ".begun.json", ".lock", "checkpoint.previous.safetensors", "checkpoint.safetensors", "job.toml", "metrics.csv",
-        "model.safetensors", "plan.safetensors", "plan.txt",
+        "model.safetensors", "plan.safetensors", "plan.txt", "scaling.json",
     ]  # fmt: skip

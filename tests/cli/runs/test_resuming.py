@@ -245,7 +245,7 @@ def test_what_was_taken_away_of_a_finished_run_is_made_again(
     assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
 
 
-RESULTS = ("model.safetensors", "metrics.csv", "plan.safetensors", "plan.txt")
+RESULTS = ("model.safetensors", "metrics.csv", "plan.safetensors", "plan.txt", "scaling.json")
 DAMAGE = {
     "cut short": lambda content: content[: len(content) // 2],
     "emptied": lambda content: b"",
@@ -285,6 +285,18 @@ def test_a_damaged_file_of_a_stopped_run_is_made_again(
     assert affinet("train", "--resume", "run").exit_code == 0
     for each in RESULTS:
         assert (folder / "run" / each).read_bytes() == (folder / "whole" / each).read_bytes(), each
+
+
+def test_a_finished_run_of_an_earlier_version_without_a_scaling_needs_no_data(affinet: Command, folder: Path) -> None:
+    assert affinet("train", write(folder), "--out", "run").exit_code == 0
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    del summary["sha256"]["scaling.json"]
+    (folder / "run" / "summary.json").write_text(json.dumps(summary))
+    (folder / "run" / "scaling.json").unlink()
+    (folder / "small.csv").unlink()
+    result = affinet("train", "--resume", "run")
+    assert result.exit_code == 0, result.output
+    assert "restoring" not in result.stdout
 
 
 def test_the_plan_of_other_rules_is_replaced(affinet: Command, folder: Path) -> None:

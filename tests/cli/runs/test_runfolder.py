@@ -87,6 +87,7 @@ def test_a_run_holds_its_job_its_plan_and_the_last_epoch(tmp_path: Path) -> None
     assert {path.name for path in run.path.iterdir()} == {*NAMES, ".begun.json"} - {
         "summary.json",
         "samples.safetensors",
+        "scaling.json",
     }
     assert (run.path / "job.toml").read_text() == "[data]\n"
     assert (run.path / "plan.txt").read_text() == f"{PLAN}\n"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from affinet.cli.jobs.job import READY_MADE_SETS, DataTable
-from affinet.cli.trainings.data import Data, load_data
+from affinet.cli.trainings.data import Data, load_data, read_lesson
 from affinet.errors import DataError
 
 
@@ -33,6 +34,22 @@ def test_every_ready_data_set_is_scaled_by_its_train_rows(name: str, inputs: int
     assert np.all(np.isclose(spread, 1) | np.isclose(spread, 0))
     if data.task == "regression":
         assert (data.train_targets.mean(), data.train_targets.std()) == pytest.approx((0, 1))
+
+
+def test_the_scaling_that_is_stored_leads_from_raw_rows_to_the_rows_of_the_training() -> None:
+    for name, keys in (("diabetes", {"target_mean", "target_spread"}), ("wine", {"classes"})):
+        table, path = DataTable(source=f"sklearn:{name}"), Path()
+        data, lesson = load_data(table, path, seed=0), read_lesson(table, path)
+        stored = json.loads(data.scaling.text())
+        assert set(stored) == {"features", "means", "spreads", "target"} | keys
+        scaled = (lesson.examples.features - stored["means"]) / stored["spreads"]
+        rows = {tuple(row) for row in scaled.tolist()}
+        assert {tuple(row) for row in [*data.train_features.tolist(), *data.test_features.tolist()]} == rows
+        if data.task == "regression":
+            targets = (lesson.targets - stored["target_mean"]) / stored["target_spread"]
+            assert sorted(targets) == sorted([*data.train_targets, *data.test_targets])
+        else:
+            assert stored["classes"] == [0, 1, 2]
 
 
 def test_classes_keep_their_share_and_the_seed_decides_the_split() -> None:

@@ -20,6 +20,7 @@ from affinet.cli.runs.runfolder import (
     changed_results,
     complete_beginning,
     complete_plan,
+    complete_scaling,
     last_checkpoint,
     missing_results,
     write_digests,
@@ -81,6 +82,7 @@ def _finish(run: Path, record: StartRecord, prepared: Prepared, screen: Screen) 
     if checkpoint is not None:
         _refuse_other_run(run, record, checkpoint)
     folder = complete_beginning(run, prepared.rules, prepared.data.score_name)
+    complete_scaling(run, prepared.data.scaling)
     folder = replace(folder, command=prepared.processes.command)
     with _malformed_errors(run):
         return finish_run(prepared, folder, checkpoint, Terminal(screen, prepared.data.score_name))
@@ -100,9 +102,10 @@ def _damage_clause(run: Path, missing: list[str], changed: list[str]) -> str:
 def _restore_files(
     run: Path, record: StartRecord, prepared: Prepared, files: tuple[list[str], list[str]], screen: Screen
 ) -> None:
-    """Write the plan from the rules, and weights and metrics from the checkpoint of the last epoch."""
+    """Write the plan from the rules, the scaling from the data, and the rest from the last checkpoint."""
     missing, changed = files
     complete_plan(run, prepared.rules)
+    complete_scaling(run, prepared.data.scaling)
     if not {MODEL, METRICS} & {*missing, *changed}:
         return
     checkpoint, _ = last_checkpoint(run)

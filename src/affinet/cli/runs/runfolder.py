@@ -23,6 +23,7 @@ from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord, write_
 from affinet.cli.runs.weight_samples import SAMPLES, Samples, write_samples
 from affinet.cli.trainings.array_files import save_arrays
 from affinet.cli.trainings.planned_rules import PlannedRules
+from affinet.cli.trainings.row_scaling import Scaling
 from affinet.cli.trainings.training import Epoch
 from affinet.cli.words import one_paragraph, shell_word
 from affinet.errors import PlanFileError, RunError
@@ -30,10 +31,10 @@ from affinet.system.stored.digest import digest_of_rules
 from affinet.system.stored.planfile import read_system, write_system
 
 MODEL, METRICS = "model.safetensors", "metrics.csv"
-PLAN, PLAN_TEXT = "plan.safetensors", "plan.txt"
+PLAN, PLAN_TEXT, SCALING = "plan.safetensors", "plan.txt", "scaling.json"
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
-NAMES = (MODEL, METRICS, JOB, PLAN, PLAN_TEXT, CHECKPOINT, PREVIOUS, SUMMARY, SAMPLES)
-RESULTS = (MODEL, METRICS, PLAN, PLAN_TEXT)
+NAMES = (MODEL, METRICS, JOB, PLAN, PLAN_TEXT, SCALING, CHECKPOINT, PREVIOUS, SUMMARY, SAMPLES)
+RESULTS = (MODEL, METRICS, PLAN, PLAN_TEXT, SCALING)
 SCORES = {"accuracy": "accuracy", "R²": "R2"}
 """Score → its column in metrics.csv, in ASCII letters."""
 
@@ -204,6 +205,13 @@ def complete_plan(path: Path, rules: PlannedRules) -> None:
             write_system(rules.system, path / PLAN)
 
 
+def complete_scaling(path: Path, scaling: Scaling) -> None:
+    """Write the file of the scaling where it is missing or differs. Raises RunError where the disk refuses."""
+    with _write_errors(path):
+        if not _has_content(path / SCALING, scaling.text()):
+            write_text(path / SCALING, scaling.text())
+
+
 def holds_plan(path: Path, digest: str) -> bool:
     """Whether a plan can be read from `path`, and its rules are those of the digest."""
     try:
@@ -213,8 +221,9 @@ def holds_plan(path: Path, digest: str) -> bool:
 
 
 def missing_results(path: Path) -> list[str]:
-    """The names of result files of a finished run that do not exist any more."""
-    return [name for name in RESULTS if not (path / name).exists()]
+    """The names of result files of a finished run that do not exist any more; earlier versions wrote no scaling."""
+    written = [name for name in RESULTS if name != SCALING or SCALING in read_digests(path)]
+    return [name for name in written if not (path / name).exists()]
 
 
 def changed_results(path: Path, plan: str) -> list[str]:

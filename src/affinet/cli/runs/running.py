@@ -17,7 +17,7 @@ from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint
 from affinet.cli.runs.identity import identity_of
 from affinet.cli.runs.locking import locked
-from affinet.cli.runs.runfolder import METRICS, begin_run, make_folder, refuse_used
+from affinet.cli.runs.runfolder import METRICS, begin_run, complete_scaling, make_folder, refuse_used
 from affinet.cli.runs.start_record import StartRecord
 from affinet.cli.runs.weight_samples import Samples, samples_of
 from affinet.cli.trainings.framework import RuledTraining, Training
@@ -88,6 +88,7 @@ def run(prepared: Prepared, out: Path, watch: Watch) -> RunSummary:
             folder = begin_run(
                 out, new_start_record(prepared), prepared.job.text, prepared.rules, prepared.data.score_name
             )
+            complete_scaling(out, prepared.data.scaling)
             folder = replace(folder, command=prepared.processes.command)
             return _train_and_compare(prepared, ruled, folder, watch, None)
 

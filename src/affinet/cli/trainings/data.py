@@ -10,6 +10,7 @@ import numpy as np
 
 from affinet.cli.files.table_files import Array, Examples, read_examples
 from affinet.cli.jobs.job import READY_MADE, DataTable
+from affinet.cli.trainings.row_scaling import Scaling, scaling_of
 from affinet.cli.words import counted
 from affinet.errors import DataError
 
@@ -40,8 +41,9 @@ class Lesson:
 class Data:
     """Rows to train on and rows to test on: features (rows, inputs), scaled by the mean and spread of the train rows.
 
-    Targets are class numbers (int64) for classification, and scaled like the features for regression. `outputs` is how
-    many numbers a network returns per row. `decided` says in words which task it is and why.
+    Targets are class numbers (int64) for classification, and scaled like the features for regression; `scaling` has the
+    means and spreads. `outputs` is how many numbers a network returns per row. `decided` says in words which task it is
+    and why.
     """
 
     task: Task
@@ -51,6 +53,7 @@ class Data:
     train_targets: Array
     test_features: Array
     test_targets: Array
+    scaling: Scaling
 
     @property
     def inputs(self) -> int:
@@ -168,11 +171,10 @@ def _refuse_few(examples: Examples, targets: Array, task: Task, test_fraction: f
 
 
 def _scaled(lesson: Lesson, x: Array, x_test: Array, y: Array, y_test: Array) -> Data:
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(x)
-    if lesson.task == "regression":
-        target_scaler = StandardScaler().fit(y[:, None])
-        y, y_test = target_scaler.transform(y[:, None])[:, 0], target_scaler.transform(y_test[:, None])[:, 0]
-    x, x_test = scaler.transform(x), scaler.transform(x_test)
-    return Data(lesson.task, lesson.decided, lesson.outputs, x, y, x_test, y_test)
+    examples, is_regression = lesson.examples, lesson.task == "regression"
+    numbers, classes = (y, None) if is_regression else (None, np.unique(examples.target))
+    scaling = scaling_of(x, examples.names, examples.target_name, numbers, classes)
+    if is_regression:
+        y, y_test = ((each - scaling.target_mean) / scaling.target_spread for each in (y, y_test))
+    x, x_test = ((each - scaling.means) / scaling.spreads for each in (x, x_test))
+    return Data(lesson.task, lesson.decided, lesson.outputs, x, y, x_test, y_test, scaling)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from affinet.blocks.law import is_curved
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.jobs.jobfile import JobFile
-from affinet.cli.trainings.data import read_lesson
+from affinet.cli.trainings.data import Task, read_lesson
 from affinet.cli.trainings.optimizer_options import LARGE, OF_FRAMEWORKS, SURELY_TAKEN, settings_of
 from affinet.cli.trainings.perceptron import perceptron_of
 from affinet.cli.trainings.planned_rules import PlannedRules, plan_rules
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Planned:
-    """The rules of a job with their plan, and how many numbers its network holds."""
+    """The rules of a job with their plan, how many numbers its network holds, and the task."""
 
     rules: PlannedRules
     numbers: int
+    task: Task
 
 
 def planned_untried(job: JobFile) -> Planned | None:
@@ -37,7 +38,9 @@ def planned_untried(job: JobFile) -> Planned | None:
     lesson = read_lesson(job.job.data, job.folder)
     network = perceptron_of(job, lesson.inputs, lesson.outputs)
     rules = plan_rules(job, network.shapes)
-    return Planned(rules, network.numbers) if _takes_settings(job) and _surely_attached(rules.plan) else None
+    return (
+        Planned(rules, network.numbers, lesson.task) if _takes_settings(job) and _surely_attached(rules.plan) else None
+    )
 
 
 def _takes_settings(job: JobFile) -> bool:
