@@ -158,6 +158,31 @@ def test_of_features_that_depend_on_each_other_the_coefficients_are_the_smallest
     assert np.abs(z - truth).max() <= 30 * NEAR  # the penalty has 1e-6 of a curvature of 60 / 30 and more
 
 
+@pytest.mark.parametrize("rules", [None, "coef[0] <= 5"])
+@pytest.mark.parametrize("samples", [30, 200, 2000])
+def test_features_that_are_far_from_zero_and_depend_on_each_other(samples: int, rules: str | None) -> None:
+    """Offsets of 100 to 1e8 spreads: the last column is the mean of the others, rounded at the offset.
+
+    What rounding leaves of it is no feature: the loss is that of two columns, and coefficients are those of the
+    smallest norm. With a third column that does not depend on them nothing is left out.
+    """
+    for power in range(2, 9):
+        draw = np.random.default_rng([samples, power])
+        spread = draw.standard_normal((samples, 3))
+        X = 10.0**power + spread
+        y = spread[:, 0] + draw.standard_normal(samples)
+        dependent = np.stack([X[:, 0], X[:, 1], (X[:, 0] + X[:, 1]) / 2], axis=1)
+        for features, columns in ((dependent, 2), (X, 3)):
+            coef = ConstrainedLinearRegression(rules=rules).fit(features, y).coef_
+            exact = np.asarray(features - features.astype(np.longdouble).mean(axis=0), np.float64)
+            rest = y - y.mean()
+            truth = np.linalg.lstsq(exact[:, :columns], rest, rcond=None)[0]
+            loss, best = np.square(rest - exact @ coef).sum(), np.square(rest - exact[:, :columns] @ truth).sum()
+            assert loss <= best * (1 + NEAR)
+            if columns == 2:  # a x + b (1, 1, −2) has its smallest norm where coef[2] is the mean of the others
+                assert np.abs(coef[2] - (coef[0] + coef[1]) / 2) <= 10.0 ** (power - 14)
+
+
 def _centred_rows(rows: Array, means: Array) -> Array:
     return np.concatenate([rows[:, :-1] - rows[:, -1:] * means, rows[:, -1:]], axis=1)
 
@@ -226,6 +251,24 @@ def test_integer_rules_that_meet_in_a_point_and_features_of_all_scales(seed: int
     if gap < 1e-8:  # else the truth is not known
         losses = [0.5 * np.square(centred @ each - rest).sum() for each in (coef, truth / scales)]
         assert losses[0] <= losses[1] + NEAR * (losses[0] + NEAR * rest @ rest) + 1e-9
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_logistic_regressions_whose_rules_begin_where_all_probabilities_are_0_or_1(seed: int, classes: int) -> None:
+    """Rules ask for coefficients of some hundred: the nearest point to zero that obeys them has scores as large."""
+    draw = np.random.default_rng([seed, classes])
+    X, y = 10.0 * draw.standard_normal((20, 4)), draw.permutation(np.arange(20) % classes)
+    n = 5 * (1 if classes == 2 else classes)
+    G = np.zeros((2, n))
+    G[0, :4], G[1, 4], G[1, 1] = 1.0, -1.0, -1.0
+    system = System(np.zeros((0, n)), np.zeros(0), G, np.array([-300.0, -80.0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model = ConstrainedLogisticRegression(rules=system.rules(None if classes == 2 else classes, 5)).fit(X, y)
+    penalties = np.append(np.ones(4), 0.0)
+    truth = conic_programs.log_loss(with_ones(X), y, classes, np.ones(20), penalties, *system)
+    assert_near(model.coef_, truth[:, :-1])
 
 
 @pytest.mark.parametrize("coupled", [False, True])
@@ -319,6 +362,8 @@ def test_steps_that_are_too_few_are_warned_of_with_figures() -> None:
     X = draw.standard_normal((50, 2))
     with pytest.warns(ConvergenceWarning, match=r"the last of 1 steps \(max_iter\) moved the coefficients by \S+ of"):
         ConstrainedLogisticRegression(max_iter=1, rules="coef >= 0").fit(X, X[:, 0] > draw.standard_normal(50))
+    with pytest.warns(ConvergenceWarning, match=r"Raise max_iter, scale the features, or drop rules"):
+        ConstrainedLogisticRegression(max_iter=1).fit(X, X[:, 0] > 0)
     with pytest.warns(ConvergenceWarning, match="classes that a line can separate"):
         ConstrainedLogisticRegression(C=np.inf).fit(X, X[:, 0] > 0)
     bounded = ConstrainedLogisticRegression(C=np.inf, rules="linf_ball(coef, 10)").fit(X, X[:, 0] > 0)

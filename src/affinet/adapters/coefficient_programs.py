@@ -5,7 +5,8 @@
 Each step minimises the quadratic model of f over the whole set, by the dual active set that projects onto polyhedra, in
 coordinates in which the model is a distance. All points are feasible, and the steps converge quadratically. Directions
 in which the loss is flat are bounded by a weak distance to the last point (a proximal step), and of all optima the one
-with the smallest norm is taken at the end.
+with the smallest norm is taken at the end. Where the model promises far more than a step gives, as at points where all
+probabilities are 0 or 1, the next steps are damped by a curvature that the loss has nowhere.
 
 Sources: D. Bertsekas, Nonlinear Programming, 3rd ed., 3.3 (constrained Newton) and 6.5 (proximal steps).
 """
@@ -47,6 +48,11 @@ REACHED = 1e-11
 """Gap to an active bound, as a share of the coefficients, that is rounding: some ten thousand spacings."""
 HALVINGS = 40
 """Times that a step is halved before the decrease of the loss counts as lost in rounding."""
+TRUSTED = 0.2
+"""Share of a step below which the model was wrong: the next one is damped ten times more, from `DAMPED` on."""
+DAMPED = 1e-3
+UNDAMPED = 1e-7
+"""Damping below this is zero; each whole step has a tenth of the damping of the last one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +94,12 @@ class Curvature(NamedTuple):
         share[len(share) - self.flat :] = FADING ** min(step - 1, MOST_FADED)
         return self._replace(sizes=self.sizes * share)
 
+    def without_flat(self, gradient: Floats) -> Floats:
+        """The gradient of a quadratic loss, which is zero in flat directions but for rounding."""
+        flat = self.basis[:, len(self.sizes) - self.flat :]
+        scaled = gradient / self.scales
+        return (scaled - flat @ (flat.T @ scaled)) * self.scales
+
     @property
     def root(self) -> Floats:
         """R with `RᵀR` the Hessian."""
@@ -109,7 +121,8 @@ class Loss(Protocol):
 
     def gradient(self, z: Floats) -> Floats: ...
 
-    def curvature(self, z: Floats) -> Curvature: ...
+    def curvature(self, z: Floats, damping: float = 0.0) -> Curvature:
+        """The Hessian at z, plus this share of a bound of the Hessians at all points."""
 
 
 class Optimum(NamedTuple):
@@ -125,23 +138,25 @@ class Optimum(NamedTuple):
     length: float
 
 
-def curvature_of_root(root: Floats, noise: float = 1.0) -> Curvature:
+def curvature_of_root(root: Floats, noise: Floats) -> Curvature:
     """The curvature of `½ |root z|²`; singular values below the rounding of the root count as zero.
 
-    `noise` is the rounding of a column as a multiple of that of its norm.
+    `noise` is the rounding of each column as a multiple of that of its norm, for each of as many terms as columns.
     """
     scales = _scales(np.sqrt(np.einsum("ij,ij->j", root, root)))
     reduced = lapack.qr(root / scales, mode="r")[0][: root.shape[1]] if len(root) > root.shape[1] else root / scales
     _, sizes, transposed = lapack.svd(reduced)
-    return _weakened(scales, transposed.T, sizes, EPSILON * max(root.shape) * noise)
+    rounding = EPSILON * np.maximum(max(root.shape), 4.0 * len(noise) * np.linalg.norm(transposed * noise, axis=1))
+    return _weakened(scales, transposed.T, sizes, rounding)
 
 
-def curvature_of_hessian(hessian: Floats, noise: float = 1.0) -> Curvature:
+def curvature_of_hessian(hessian: Floats, noise: Floats) -> Curvature:
     """The curvature of `½ zᵀ H z`; eigenvalues below the rounding of H, times `noise` of its columns, count as zero."""
     scales = _scales(np.asarray(np.sqrt(np.maximum(np.diagonal(hessian), 0.0))))
     values, basis = lapack.eigh(hessian / scales / scales[:, None])
-    sizes = np.sqrt(np.maximum(values, 0.0))[::-1]
-    return _weakened(scales, basis[:, ::-1], np.asarray(sizes), float(np.sqrt(4.0 * EPSILON * len(hessian) * noise)))
+    sizes, basis = np.sqrt(np.maximum(values, 0.0))[::-1], basis[:, ::-1]
+    rounding = np.sqrt(4.0 * EPSILON * len(hessian) * np.linalg.norm(basis * noise[:, None], axis=0))
+    return _weakened(scales, basis, np.asarray(sizes), rounding)
 
 
 def repeated(curvature: Curvature, times: int) -> Curvature:
@@ -167,16 +182,20 @@ def minimise(loss: Loss, region: Region, *, most_steps: int, tolerance: float) -
     way_out = "Fit fewer features or targets at once, or train with affinet.project."
     forecast(f"a program of {n:,} coefficients under {m:,} rules", n * (4 * n + 3 * m), way_out=way_out)
     z, active = _solve(region.rows, len(region.b), region.rhs, np.zeros(n))
-    length, converged, steps = np.inf, False, 0
+    length, converged, steps, damping = np.inf, False, 0, 0.0
     base = loss.curvature(z)
     for steps in range(1, most_steps + 1):
         gradient = loss.gradient(z)
-        if steps > 1 and not loss.quadratic:
-            base = loss.curvature(z)
+        if loss.quadratic:
+            gradient = base.without_flat(gradient)
+        elif steps > 1:
+            base = loss.curvature(z, damping)
         curvature = base.fading(steps)
-        step, active, scale = _newton_step(region, curvature, gradient, z)
+        step, active, scale = _newton_step(region, curvature, gradient, z, loss.value(z))
         possible = _feasible_part(region, z, step)
-        z = z + _shortened(loss, z, possible, gradient)
+        shortened = _shortened(loss, z, possible, gradient)
+        z = z + shortened
+        damping = _damping(damping, shortened, possible)
         before, length = length, float(np.linalg.norm(curvature.root @ step)) / scale if scale else 0.0
         if not possible.any() and step.any():
             break
@@ -192,15 +211,20 @@ def minimise(loss: Loss, region: Region, *, most_steps: int, tolerance: float) -
     return Optimum(z, steps, converged and violation(region, start, z - start) <= SATISFIED, length)
 
 
-def _newton_step(region: Region, curvature: Curvature, gradient: Floats, z: Floats) -> tuple[Floats, np.ndarray, float]:
-    """The step to the minimum of the quadratic model, the active rows there, and the size to compare it with."""
+def _newton_step(
+    region: Region, curvature: Curvature, gradient: Floats, z: Floats, value: float
+) -> tuple[Floats, np.ndarray, float]:
+    """The step to the minimum of the quadratic model, the active rows there, and the size to compare it with.
+
+    Losses are not negative, so half the square of a step cannot be more than the loss: a longer one is not believed.
+    """
     root, inverse = curvature.root, curvature.inverse
     goal = -(inverse.T @ gradient)
     slack = region.rhs - region.rows @ z
     spread = np.abs(region.rows) @ np.abs(z) + np.abs(region.rhs) + np.abs(z).max(initial=0.0)
     spread[: len(region.b)] = 0.0
     spread *= 0.5 + 0.5 * ((np.arange(len(spread)) * GOLDEN) % 1.0)
-    scale = float(np.linalg.norm(root @ z) + np.linalg.norm(goal))
+    scale = float(np.linalg.norm(root @ z) + min(float(np.linalg.norm(goal)), (2.0 * value) ** 0.5))
     step, active = np.zeros_like(z), np.zeros(len(slack), bool)
     for relief in RELIEFS:
         moved, active = _solve(region.rows @ inverse, len(region.b), slack + relief * spread, goal)
@@ -257,6 +281,16 @@ def _shortened(loss: Loss, z: Floats, step: Floats, gradient: Floats) -> Floats:
         if loss.value(z + part) <= before + 1e-4 * slope * 0.5**halvings + 8.0 * EPSILON * abs(before):
             return part
     return np.zeros_like(step)
+
+
+def _damping(damping: float, shortened: Floats, step: Floats) -> float:
+    """The damping of the next step: more where little of a step was taken, less where all of it was."""
+    share = np.linalg.norm(shortened) / np.linalg.norm(step) if step.any() else 1.0
+    if share < TRUSTED:
+        return min(1.0, max(DAMPED, 10.0 * damping))
+    if share < 1.0:
+        return damping
+    return 0.1 * damping if damping > UNDAMPED else 0.0
 
 
 def _smallest(region: Region, curvature: Curvature, z: Floats) -> tuple[Floats, np.ndarray]:
@@ -356,10 +390,13 @@ def _scales(norms: Floats) -> Floats:
     return np.where(norms > EPSILON * norms.max(initial=0.0), norms, positive.min() if len(positive) else 1.0)
 
 
-def _weakened(scales: Floats, basis: Floats, sizes: Floats, rounding: float) -> Curvature:
-    """A curvature with a weak distance in place of those sizes that are zero to rounding."""
-    curved = int((sizes > rounding * sizes.max(initial=0.0)).sum())
-    lowest = float(sizes[curved - 1]) if curved else 1.0
-    full: Floats = np.full(len(scales), WEAK * lowest)
-    full[:curved] = sizes[:curved]
-    return Curvature(scales, basis, full, len(scales) - curved)
+def _weakened(scales: Floats, basis: Floats, sizes: Floats, rounding: Floats) -> Curvature:
+    """A curvature with a weak distance in place of those sizes that are zero to rounding, a share of the largest."""
+    full: Floats = np.zeros(len(scales))
+    full[: len(sizes)] = sizes
+    rounding = np.append(rounding, np.zeros(len(scales) - len(rounding)))
+    flat = full <= rounding * full.max(initial=0.0)
+    lowest = float(full[~flat].min(initial=np.inf))
+    full[flat] = WEAK * (lowest if np.isfinite(lowest) else 1.0)
+    order = np.argsort(flat, kind="stable")
+    return Curvature(scales, basis[:, order], full[order], int(flat.sum()))

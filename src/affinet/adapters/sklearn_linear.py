@@ -222,19 +222,20 @@ def _number(estimator: Any, name: str, lowest: float, *, open_below: bool = Fals
     raise EstimatorError(f"{name} must be a number, {bound} {lowest:g}; got {value!r:.60}.")
 
 
-def _design(X: Floats, weights: Floats, intercept: bool) -> tuple[Floats, Floats, float]:
-    """The columns of the centred features and of ones, the means, and the rounding of columns, in that of their norms.
+def _design(X: Floats, weights: Floats, intercept: bool) -> tuple[Floats, Floats, Floats]:
+    """The columns of the centred features and of ones, the means, and the rounding of each, in that of its norm.
 
     Features that are constant to rounding have columns of zeros. Where no intercept is fitted, the features.
     """
     if not intercept:
-        return X, np.zeros(X.shape[1]), 1.0
+        return X, np.zeros(X.shape[1]), np.ones(X.shape[1])
     means = np.average(X, axis=0, weights=weights) if weights.sum() > 0.0 else X.mean(axis=0)
     centred = X - means
     sizes, spreads = np.linalg.norm(X, axis=0), np.linalg.norm(centred, axis=0)
     constant = spreads <= len(X) * np.finfo(np.float64).eps * sizes
     centred[:, constant] = 0.0
-    noise = float((sizes[~constant] / spreads[~constant]).max(initial=1.0))
+    noise = np.ones(X.shape[1] + 1)
+    noise[:-1][~constant] = sizes[~constant] / spreads[~constant]
     return np.concatenate([centred, np.ones((len(X), 1))], axis=1), means, noise
 
 
@@ -274,12 +275,14 @@ def _multipliers(estimator: Any) -> dict[str, Floats]:
 
 
 def _warn_of_steps(estimator: Any, optima: list[Optimum]) -> None:
+    way_out = "Raise max_iter, scale the features, or drop rules that follow from others."
+    if getattr(estimator, "C", 0.0) == np.inf:
+        way_out = "Raise max_iter; classes that a line can separate have an optimum with a finite C only."
     for optimum in optima:
         if not optimum.converged:
             warnings.warn(
                 f"{type(estimator).__name__} did not converge: the last of {optimum.steps} steps (max_iter) moved the "
-                f"coefficients by {optimum.length:.2g} of their size, and tol is {estimator.tol:.2g}. Raise max_iter "
-                f"or scale the features; classes that a line can separate have an optimum with a finite C only.",
+                f"coefficients by {optimum.length:.2g} of their size, and tol is {estimator.tol:.2g}. {way_out}",
                 ConvergenceWarning,
                 stacklevel=callers_line(),
             )
