@@ -69,6 +69,22 @@ def a_page_that_the_disk_refuses(folder: Path) -> None:
         write_page("<!DOCTYPE html>", folder / "report.html")
 
 
+@case(
+    ReportError,
+    "The folder may not be written to.",
+    "Name another place with --out.",
+    foreign="(?<=be written: ).*(?=\\. Name)",
+)
+def a_page_that_may_not_be_written(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+
+        def refuse(_: int) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        patch.setattr(os, "fsync", refuse)
+        write_page("<!DOCTYPE html>", folder / "report.html")
+
+
 @case(ReportError, "A report that no handle made.", "Write the page of a handle, or `affinet report RUN`.")
 def a_page_of_figures_alone(folder: Path) -> None:
     CostReport((), 0.0).html(folder / "report.html")

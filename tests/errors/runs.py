@@ -123,6 +123,18 @@ def weights_of_torch_save(folder: Path) -> None:
     verified(folder)
 
 
+@case(
+    ModelFileError,
+    "The weights of a run were damaged.",
+    "Resume the run, which restores them.",
+    foreign="(?<=file: ).*(?=\\. If)",
+)
+def damaged_weights_of_a_run(folder: Path) -> None:
+    (folder / ".begun.json").touch()
+    torch.save({"weight": torch.zeros(3)}, folder / "model.safetensors")
+    verified(folder)
+
+
 @case(ModelFileError, "The weights of another model.", "Name the weights that the plan was made for.")
 def weights_of_another_model(folder: Path) -> None:
     verified(folder, bias=torch.zeros(3))

@@ -71,6 +71,8 @@ def in_words(system: System, blocks: tuple[Block, ...], equations: EquationsAlon
     first, last = _split_count(len(order), most)
     chosen = order[:first] + order[len(order) - last :] if first + last < len(order) else order
     lines = [f"  - {sentence}" for sentence in sentences(system, blocks, equations, chosen)]
+    if len(chosen) < len(order):
+        lines.insert(first, f"  … {len(order) - len(chosen):,} more")
     return "\n".join(["", "In words:", *lines]) if lines else ""
 
 

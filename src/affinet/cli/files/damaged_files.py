@@ -11,8 +11,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from affinet.cli.words import one_paragraph
+from affinet.cli.words import one_paragraph, shell_word
 from affinet.errors import AffinetError, ModelFileError
+
+BEGUN = ".begun.json"
+"""The file that marks the folder of a run."""
 
 
 @contextmanager
@@ -24,7 +27,11 @@ def refusing_damaged(path: Path, library: str) -> Iterator[None]:
         raise
     except _DAMAGED as error:
         reason = one_paragraph(error).rstrip(".")
-        raise ModelFileError(f"{path} is not a readable {_NAMES[library]}: {reason}. {_HINTS[library]}") from None
+        hint = _HINTS[library]
+        if library == "safetensors" and (path.parent / BEGUN).is_file():
+            command = f"affinet train --resume {shell_word(path.parent)}"
+            hint = f"If it is the file of the run in this folder, restore it: {command}"
+        raise ModelFileError(f"{path} is not a readable {_NAMES[library]}: {reason}. {hint}") from None
 
 
 _DAMAGED = (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, zlib.error,

@@ -17,7 +17,7 @@ from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord
 from affinet.cli.words import counted, shell_word
 from affinet.errors import RunError
 from affinet.report.pages.contents import Comparison, Contents, Figure, Prices, State
-from affinet.report.pages.shown_numbers import shown_number
+from affinet.report.pages.shown_numbers import shown_number, with_minus_signs
 from affinet.report.plan_text import split_plan_text
 from affinet.report.priced_rules import prices_of
 
@@ -71,7 +71,7 @@ def _title(run: Path, record: StartRecord | None) -> str:
 def _state(run: Path, metrics: Metrics, summary: RunSummary | None) -> tuple[State, str]:
     epochs = counted(len(metrics.epochs), "epoch")
     if summary is not None:
-        return "finished", summary.cost()
+        return "finished", with_minus_signs(summary.cost())
     writer = _writer(run)
     finished = f"{epochs} finished so far" if metrics.epochs else "no epoch is finished yet"
     if writer is not None:
@@ -87,7 +87,7 @@ def _figures(metrics: Metrics, summary: RunSummary | None, changed: list[str]) -
     if summary is not None:
         violation = "largest violation of a rule" + (", when the run ended" if MODEL in changed else "")
         figures = [
-            Figure(shown_score(summary.score_name, summary.rules.score), summary.score_name),
+            Figure(with_minus_signs(shown_score(summary.score_name, summary.rules.score)), summary.score_name),
             Figure(shown_number(summary.rules.loss), "loss, last epoch"),
             Figure(shown_number(summary.rules.violation, 2), violation),
             Figure(shown_count(summary.rules.free), f"free numbers of {summary.rules.trained.out_of:,}"),
@@ -99,7 +99,9 @@ def _figures(metrics: Metrics, summary: RunSummary | None, changed: list[str]) -
         return tuple(figures)
     figures = []
     if metrics.scores:
-        figures.append(Figure(shown_score(metrics.score_name, metrics.scores[-1]), metrics.score_name))
+        figures.append(
+            Figure(with_minus_signs(shown_score(metrics.score_name, metrics.scores[-1])), metrics.score_name)
+        )
     if losses := metrics.columns.get("loss"):
         figures.append(Figure(shown_number(losses[-1]), "loss, last epoch"))
     if violations := metrics.columns.get("largest_violation", ()):
@@ -121,7 +123,7 @@ def _comparison(summary: RunSummary) -> Comparison:
             return ["diverged", *["–"] * 4]
         return [
             shown_number(outcome.loss, 4),
-            shown_score(summary.score_name, outcome.score),
+            with_minus_signs(shown_score(summary.score_name, outcome.score)),
             shown_number(outcome.violation, 2),
             shown_count(outcome.free),
             f"{outcome.seconds:.1f}",
@@ -129,7 +131,7 @@ def _comparison(summary: RunSummary) -> Comparison:
 
     names = ("loss", summary.score_name, "largest violation", "free numbers", "seconds")
     rows = tuple(zip(names, texts(summary.rules), texts(summary.plain), strict=True))
-    return Comparison(f"{summary.cost()} {summary.training()}", rows)
+    return Comparison(with_minus_signs(f"{summary.cost()} {summary.training()}"), rows)
 
 
 def _versions(record: StartRecord | None) -> tuple[tuple[str, str], ...]:

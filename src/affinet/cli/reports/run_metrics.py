@@ -12,7 +12,7 @@ from pathlib import Path
 from affinet.cli.run_summary import RunSummary, shown_score
 from affinet.cli.runs.runfolder import METRICS, SCORES
 from affinet.report.pages.contents import Curve
-from affinet.report.pages.shown_numbers import shown_number
+from affinet.report.pages.shown_numbers import shown_number, with_minus_signs
 
 WITHOUT = "without rules"
 SCORE_NAMES = {column: name for name, column in SCORES.items()} | {"score": "score"}
@@ -73,7 +73,7 @@ def curves_of(metrics: Metrics, summary: RunSummary | None) -> tuple[Curve, ...]
     if metrics.scores:
         name = metrics.score_name
         title = name[:1].upper() + name[1:]
-        first, last = (shown_score(name, metrics.scores[k]) for k in (0, -1))
+        first, last = (with_minus_signs(shown_score(name, metrics.scores[k])) for k in (0, -1))
         sentence = f"On the rows to test on: {first} after the first epoch, {last} after the last."
         scores = [100.0 * score for score in metrics.scores] if name == "accuracy" else metrics.scores
         reference = None if plain is None else plain.score * (100.0 if name == "accuracy" else 1.0)

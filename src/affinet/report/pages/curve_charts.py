@@ -24,9 +24,10 @@ def curve_chart(curve: Curve) -> Markup:
     import altair as alt
 
     low, high = points[0]["place"], points[-1]["place"]
-    integers = low == int(low)
-    ticks = alt.Axis(title=curve.over, grid=False, tickCount=5, format=",.0f" if integers else "~g", tickMinStep=1)
-    x = alt.X("place:Q", axis=ticks, scale=alt.Scale(domain=[low, max(high, low + 1)], nice=False))
+    epochs = whole_ticks(low, high)
+    ticks = {"values": epochs, "format": ",d"} if epochs else {"tickCount": 5, "format": "~g"}
+    axis = alt.Axis(title=curve.over, grid=False, **ticks)
+    x = alt.X("place:Q", axis=axis, scale=alt.Scale(domain=[low, max(high, low + 1)], nice=False))
     y = alt.Y("value:Q", axis=_value_axis(curve, points), scale=_value_scale(curve, points))
     base = alt.Chart(alt.Data(values=points)).encode(x=x, y=y)
     line = base.mark_line(stroke=RULED, strokeWidth=2, strokeJoin="round")
@@ -54,6 +55,16 @@ def _points(curve: Curve) -> list[dict[str, float]]:
     if len(both) > MOST_POINTS:
         both = [both[k] for k in np.unique(np.linspace(0, len(both) - 1, MOST_POINTS).astype(int))]
     return [{"place": float(place), "value": float(value)} for place, value in both]
+
+
+def whole_ticks(low: float, high: float) -> list[int]:
+    """About five whole numbers from `low` to `high`, a round distance apart; none where the ends are not whole."""
+    if low != int(low) or high != int(high):
+        return []
+    widest = max((high - low) / 5, 1.0)
+    power = 10 ** floor(log10(widest))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= widest)
+    return list(range(-(-int(low) // step) * step, int(high) + 1, step))
 
 
 def _drawable(curve: Curve, value: float) -> bool:

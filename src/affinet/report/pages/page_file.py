@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from affinet.errors import ReportError
 from affinet.system.files import replace_file
 
 FIRST_BYTES = 16
+FULL = (errno.ENOSPC, errno.EDQUOT)
 SUFFIXES = (".html", ".htm")
 
 
@@ -37,7 +39,9 @@ def write_page(text: str, path: Path) -> None:
         replace_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8", newline=""))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ReportError(f"{path} cannot be written: {reason}. Make room, or name another place.") from error
+        place = "name another place, in `affinet report` with --out PAGE.html."
+        advice = f"Make room, or {place}" if error.errno in FULL else "N" + place[1:]
+        raise ReportError(f"{path} cannot be written: {reason}. {advice}") from error
 
 
 def _holds_page(path: Path) -> bool:

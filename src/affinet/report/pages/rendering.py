@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affinet._version import __version__
-from affinet.errors import MissingPackageError, visible
+from affinet.errors import MissingPackageError
 from affinet.report.pages.contents import Contents
-from affinet.report.pages.shown_numbers import shown_number
+from affinet.report.pages.shown_numbers import shown_number, shown_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -70,4 +70,4 @@ def _environment() -> Environment:
 
 def _shown(value: Any) -> Any:
     """Text with hidden characters shown by their code; what is already HTML stays."""
-    return visible(value) if type(value) is str else value
+    return shown_text(value) if type(value) is str else value

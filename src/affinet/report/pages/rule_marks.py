@@ -33,7 +33,6 @@ class _Marks:
     lower: np.ndarray
     row_totals: dict[int, Total] = field(default_factory=dict)
     column_totals: dict[int, Total] = field(default_factory=dict)
-    rules: dict[int, None] = field(default_factory=dict)
 
 
 class RuleReader:
@@ -44,11 +43,15 @@ class RuleReader:
         self._incidences = Incidence(system), Incidence(system, inequalities=True)
         self._cache: dict[tuple[int, int], Equation] = {}
         self._classes = _TieClasses.of(self._incidences[0].rows)
+        self._readers: dict[str, list[int]] = {}
+        for number, rule in enumerate(system.every):
+            for name in {weight.name for weight in weights_of([rule.expression.affine])}:
+                self._readers.setdefault(name, []).append(number)
 
     def picture(self, parameter: Parameter, sample: Sample, panels: tuple[Panel, ...], spacing: float) -> Picture:
         """The picture of a weight. `spacing` is that of its dtype at 1: an entry is at a bound to one rounding."""
         marks = self._marks(parameter, sample, panels[0].values, spacing)
-        names = [self.system.rule(number).name for number in sorted(marks.rules)]
+        names = [self.system.rule(number).name for number in self._readers.get(parameter.name, ())]
         return Picture(
             parameter.name,
             parameter.shape,
@@ -76,7 +79,6 @@ class RuleReader:
                 if not incidence.rules or looked_up > MOST_LOOKED_UP:
                     continue
                 for rule, index in incidence.of(column):
-                    marks.rules[rule] = None
                     looked_up += rule not in incidence.written
                     equation = self._equation(incidence, rule, index)
                     self._mark(marks, place, equation, (parameter, sample), float(values[place]), spacing)
@@ -106,9 +108,10 @@ class RuleReader:
                 side[place] = True
         elif count == 1:
             _raise_kind(marks, place, FIXED)
-        elif _is_tie(equation) and sense == "==":
+        elif count == 2 and sense == "==":
             _raise_kind(marks, place, TIED)
             marks.groups[place] = self._classes.number(int(equation.columns[0]))
+            self._mark_total(marks, equation, weight, sense)
         else:
             _raise_kind(marks, place, EQUATION)
             self._mark_total(marks, equation, weight, sense)
@@ -130,29 +133,23 @@ class RuleReader:
 
     def _mark_norms(self, marks: _Marks, parameter: Parameter, sample: Sample) -> None:
         """Mark entries of bounded vectors and matrices, and all entries of weights in other nonlinear rules."""
-        for number, rule in enumerate(self.system.every):
+        for rule in self.system.every:
             if rule.norm is not None:
                 terms = [term for term in rule.expression.terms if term.parameter == parameter]
                 for place, position in np.ndenumerate(sample.positions) if terms else ():
                     if any(len(equations_at(term, rule.expression.shape, int(position))[0]) for term in terms):
                         _raise_kind(marks, place, EQUATION)
-                        marks.rules[number] = None
             elif rule.curved and parameter in weights_of([rule.expression.affine]):
                 np.maximum(marks.kinds, EQUATION, out=marks.kinds)
-                marks.rules[number] = None
 
 
 def _raise_kind(marks: _Marks, place: tuple[int, ...], kind: int) -> None:
     marks.kinds[place] = max(int(marks.kinds[place]), kind)
 
 
-def _is_tie(equation: Equation) -> bool:
-    return len(equation.columns) == 2 and equation.rhs == 0.0 and equation.values[0] == -equation.values[1]
-
-
 @dataclass(frozen=True, eq=False)
 class _TieClasses:
-    """Classes of columns that equations of two equal entries tie to each other; `columns` rise."""
+    """Classes of columns that equations of two entries tie to each other, such as `a == 2 * b`; `columns` rise."""
 
     columns: np.ndarray
     classes: np.ndarray
@@ -160,9 +157,7 @@ class _TieClasses:
     @classmethod
     def of(cls, rows: Rows) -> _TieClasses:
         """The classes that the ties among some rows make."""
-        pairs = np.flatnonzero((rows.lengths == 2) & (rows.rhs == 0.0))
-        first = rows.bounds[pairs]
-        first = first[rows.values[first] == -rows.values[first + 1]]
+        first = rows.bounds[np.flatnonzero(rows.lengths == 2)]
         ends = np.concatenate([rows.columns[first], rows.columns[first + 1]])
         columns, places = np.unique(ends, return_inverse=True)
         links = places[: len(first)], places[len(first) :]

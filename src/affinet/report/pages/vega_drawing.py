@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from affinet.errors import visible
+from affinet.report.pages.shown_numbers import shown_text
 
 INK, QUIET, GRID = "var(--ink)", "var(--quiet)", "var(--grid)"
 RULED, PLAIN = "var(--ruled)", "var(--plain)"
@@ -57,4 +57,4 @@ def _printable(spec: Any) -> Any:
         return {key: _printable(value) for key, value in spec.items()}
     if isinstance(spec, list):
         return [_printable(value) for value in spec]
-    return visible(spec) if isinstance(spec, str) else spec
+    return shown_text(spec) if isinstance(spec, str) else spec

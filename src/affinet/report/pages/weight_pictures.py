@@ -21,6 +21,8 @@ SHADES = 11
 COLOURS = 12
 """Colours of classes of tied entries; more classes repeat them."""
 SIGNS = {"==": "=", "<=": "≤", ">=": "≥"}
+ROUNDING = 1e-6
+"""Sums of numbers in float32 are zero up to about this part of the largest one."""
 MOST_NAMED = 256
 """Cells that have their number as a tooltip; larger pictures would need megabytes for that."""
 
@@ -122,30 +124,38 @@ def structure_sentence(picture: Picture) -> str:
             groups = len(np.unique(picture.groups[picture.kinds == number])) if KINDS[number] == "tied" else 0
             among = f" in {groups:,} {'group' if groups == 1 else 'groups'}" if groups else ""
             parts.append(f"{of_kind:,} {KINDS[number]}{among}")
-    return f"Of {count:,} entries drawn: {', '.join(parts)}."
+    return f"Of {count:,} {'entry' if count == 1 else 'entries'} drawn: {', '.join(parts)}."
 
 
 def _values_sentence(picture: Picture, panel: Panel) -> str:
     numbers = panel.values[np.isfinite(panel.values)]
     if not numbers.size:
         return "No number is finite."
-    least, most = shown_number(numbers.min()), shown_number(numbers.max())
-    sentence = f"From {least} to {most}" if least != most else f"All are {least}"
+    least, most = shown_number(float(numbers.min())), shown_number(float(numbers.max()))
+    all_are = "It is" if numbers.size == 1 else "All are"
+    sentence = f"From {least} to {most}" if least != most else f"{all_are} {least}"
     at_bound = int(np.count_nonzero(picture.upper | picture.lower))
     if panel is picture.panels[0] and at_bound:
         sentence += f"; {at_bound:,} at a bound"
-    for name, totals, sums in (
-        ("rows", picture.row_totals, panel.row_sums),
-        ("columns", picture.column_totals, panel.column_sums),
+    for name, numbers_of, totals, sums in (
+        ("row", picture.rows, picture.row_totals, panel.row_sums),
+        ("column", picture.columns, picture.column_totals, panel.column_sums),
     ):
-        chosen = [(float(s), t) for s, t in zip(sums, totals, strict=True) if t is not None]
+        chosen = {int(numbers_of[k]): float(sums[k]) for k, total in enumerate(totals) if total is not None}
         if chosen:
-            low, high = min(s for s, _ in chosen), max(s for s, _ in chosen)
-            ends = (
-                shown_number(low) if f"{low:.4g}" == f"{high:.4g}" else f"{shown_number(low)} to {shown_number(high)}"
-            )
-            sentence += f"; {name} sum to {ends}"
+            place = next(iter(chosen))
+            sentence += f"; {name} {place:,} sums" if len(chosen) == 1 else f"; {name}s sum"
+            sentence += f" to {_ends(list(chosen.values()))}"
     return f"{sentence}."
+
+
+def _ends(sums: list[float]) -> str:
+    """`1`, or `between 0 and 2`: a sum that is zero to the rounding of its terms is shown as zero."""
+    largest = max(map(abs, sums))
+    low, high = (0.0 if abs(end) <= ROUNDING * largest else end for end in (min(sums), max(sums)))
+    if f"{low:.4g}" == f"{high:.4g}":
+        return shown_number(low)
+    return f"between {shown_number(low)} and {shown_number(high)}"
 
 
 def _sums(picture: Picture, panel: Panel, grid: Grid) -> tuple[list[str], float, float]:
