@@ -58,6 +58,17 @@ def a_job_with_a_wrong_line_of_rules(folder: Path) -> None:
     prepared(folder, (NO_RULES[0], '[rules]\nsums = "hidden1.weight.sum() = 1"'))
 
 
+@case(JobError, "Two lines of [rules] have one name.", "Rename one.", fragment="two rules have the name 'sums'")
+def a_job_with_two_rules_of_one_name(folder: Path) -> None:
+    line = 'sums = "hidden1.weight.sum() == 1"'
+    prepared(folder, (NO_RULES[0], f"[rules]\n{line}\n{line}"))
+
+
+@case(JobError, "A line of [rules] has no name.", "Write one before the equals sign.", fragment="has an empty name")
+def a_job_with_a_rule_without_a_name(folder: Path) -> None:
+    prepared(folder, (NO_RULES[0], '[rules]\n"" = "hidden1.weight.sum() == 1"'))
+
+
 @case(JobError, "The path is wrong.", "Give the path of a job file.")
 def a_job_that_does_not_exist(folder: Path) -> None:
     read_job(folder / "job.toml")

@@ -45,7 +45,7 @@ class RunSummary:
     no_prices: str = ""
 
     def cost(self) -> str:
-        """How much score the rules cost, in one sentence."""
+        """How much score the rules cost or gain, in one sentence."""
         if self.plain is None:
             return "Without the rules the same network diverged, so there is nothing to compare the score with."
         with_rules, without = self._shown(self.rules.score), self._shown(self.plain.score)
@@ -53,6 +53,8 @@ class RunSummary:
         if max(self.rules.score, self.plain.score) <= self.trivial:
             return self._nothing_learnt(scores)
         difference = self.plain.score - self.rules.score
+        if difference < 0 and with_rules != without:
+            return f"With the rules {self.score_name} is higher: {scores}."
         if difference <= 0:
             return f"The rules cost nothing in {self.score_name}: {scores}."
         if self.score_name == "accuracy":
@@ -73,7 +75,8 @@ class RunSummary:
         trained = self.rules.trained
         if trained.numbers < trained.out_of:
             return f"With rules, trained {trained}."
-        return f"With rules, trained all {trained.out_of:,} numbers, of which {shown_count(self.rules.free)} are free."
+        free = "" if self.rules.free == trained.out_of else f", of which {shown_count(self.rules.free)} are free"
+        return f"With rules, trained all {trained.out_of:,} numbers{free}."
 
     def _nothing_learnt(self, scores: str) -> str:
         guess = "naming the most frequent class" if self.score_name == "accuracy" else "the mean of the target"

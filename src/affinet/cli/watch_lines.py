@@ -60,7 +60,8 @@ def comparison(summary: RunSummary) -> Table:
     """A table with one row per training."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("")
-    for heading in ("loss", summary.score_name, "largest violation", "free numbers", "seconds"):
+    score = f"test\n{summary.score_name}"
+    for heading in ("training\nloss", score, "largest\nviolation", "free\nnumbers", "\nseconds"):
         table.add_column(heading, justify="right")
     table.add_row("with rules", *_cells(summary, summary.rules))
     if summary.plain is None:

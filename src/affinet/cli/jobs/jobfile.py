@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from affinet.cli.jobs.conflicts import conflicts
 from affinet.cli.jobs.job import Job
-from affinet.cli.jobs.locate import KeyPath, line_of, lines_of_keys
+from affinet.cli.jobs.locate import KeyPath, line_of, lines_of_keys, repeated_rule
 from affinet.cli.jobs.mistakes import Mistake, mistakes
 from affinet.cli.words import one_paragraph
 from affinet.errors import JobError
@@ -67,6 +67,8 @@ def parse_job(path: Path, text: str) -> JobFile:
     try:
         content = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, or an integer with more digits than Python reads
+        if "overwrite" in str(error):
+            _refuse_repeated_rule(path, text)
         raise JobError(f"{path.name} is not a TOML file: {one_paragraph(error)}.{_quotes_hint(text, error)}") from None
     except RecursionError:
         raise JobError(too_deep) from None
@@ -104,6 +106,16 @@ def _refuse_deep_or_large(path: Path, content: object) -> None:
             raise JobError(f"{path.name} is not a job: it holds an integer of more than 64 bits.")
         if isinstance(value, dict | list):
             pending += [(item, depth + 1) for item in (value.values() if isinstance(value, dict) else value)]
+
+
+def _refuse_repeated_rule(path: Path, text: str) -> None:
+    if (repeated := repeated_rule(text)) is None:
+        return
+    name, first_line, line = repeated
+    raise JobError(
+        f"{path.name}, line {line}: two rules have the name {name!r:.60}, the first in line {first_line}; give one of "
+        f"them another name."
+    ) from None
 
 
 def _quotes_hint(text: str, error: ValueError) -> str:

@@ -44,6 +44,21 @@ def lines_of_keys(text: str) -> dict[KeyPath, int]:
     return lines
 
 
+def repeated_rule(text: str) -> tuple[str, int, int] | None:
+    """The first name that two lines of [rules] have, with the lines of both; None where all names differ."""
+    table: KeyPath = ()
+    first_lines: dict[str, int] = {}
+    for line, statement, content in _statements(text):
+        if statement.lstrip().startswith("["):
+            table = _table_path(content, {})
+        elif table == ("rules",):
+            name = next(iter(content))
+            if name in first_lines:
+                return name, first_lines[name], line
+            first_lines[name] = line
+    return None
+
+
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
     first_line, statement, budget = 1, "", MOST_READ
     for line_number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):

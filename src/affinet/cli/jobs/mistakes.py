@@ -45,6 +45,8 @@ def shown_key(key: KeyPath) -> str:
 def _mistake(details: ErrorDetails) -> Mistake:
     key, table = _path_and_table(details["loc"])
     value = details["input"]
+    if details["loc"] == ("rules", "", "[key]"):
+        return Mistake(key, 'a rule of [rules] has an empty name: a line is "name" = "rule".')
     match details["type"]:
         case "extra_forbidden":
             return Mistake(key, _unknown_key(key, table))
