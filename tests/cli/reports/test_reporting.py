@@ -110,6 +110,15 @@ def test_a_file_that_can_be_read_and_was_changed_is_named(affinet: Command, run:
         assert "What is missing" not in report_of(run).shown
 
 
+def test_weights_that_cannot_be_read_are_not_said_to_be_drawn(affinet: Command, run: Path) -> None:
+    (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:-20])
+    assert affinet("report", "run").exit_code == 0
+    shown = report_of(run).shown
+    assert "restore it: affinet train --resume run" in shown
+    assert "model.safetensors is not as the run left it." in shown
+    assert "weights that are drawn" not in shown
+
+
 def test_metrics_of_a_finished_run_that_are_gone_come_back_as_the_page_says(affinet: Command, run: Path) -> None:
     (run / "metrics.csv").unlink()
     assert affinet("report", "run").exit_code == 0

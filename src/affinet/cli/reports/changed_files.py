@@ -34,9 +34,15 @@ def changed_files(run: Path, record: StartRecord | None) -> list[str]:
     return changed
 
 
-def notes_on_files(run: Path, changed: list[str], *, finished: bool) -> list[str]:
-    """A sentence about each changed file, and about what resuming a finished run restores."""
-    notes = [f"{name} is not as the run left it: {SHOWN_FROM[name]}." for name in changed]
+def notes_on_files(run: Path, changed: list[str], *, finished: bool, drawn: bool) -> list[str]:
+    """A sentence about each changed file, and about what resuming a finished run restores.
+
+    `drawn` tells whether weights are: a damaged file may leave nothing to draw.
+    """
+    unused = set() if drawn else {MODEL, PLAN}
+    notes = [
+        f"{name} is not as the run left it" + ("." if name in unused else f": {SHOWN_FROM[name]}.") for name in changed
+    ]
     to_restore = [name for name in RESULTS if name in {*changed, *missing_results(run)}]
     command = f"affinet train --resume {shell_word(run)}"
     if finished and METRICS in to_restore:

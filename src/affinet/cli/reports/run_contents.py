@@ -34,7 +34,8 @@ def contents_of_run(run: Path) -> Contents:
     pictures, note, unread = pictures_of_run(run)
     words = split_plan_text(_text(run / PLAN_TEXT))
     changed = changed_files(run, record)
-    missing = [metrics.damage, *unread, *notes_on_files(run, changed, finished=summary is not None)]
+    notes = notes_on_files(run, changed, finished=summary is not None, drawn=bool(pictures))
+    missing = [metrics.damage, *unread, *notes]
     if summary is None and (run / SUMMARY).exists():
         missing.append(
             f"{SUMMARY} cannot be read: it is damaged. It is written again by affinet train --resume {shell_word(run)}"
