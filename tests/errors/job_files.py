@@ -58,6 +58,13 @@ def a_job_with_a_wrong_line_of_rules(folder: Path) -> None:
     prepared(folder, (NO_RULES[0], '[rules]\nsums = "hidden1.weight.sum() = 1"'))
 
 
+@case(
+    JobError, "A column has its name for an index.", "Write its number.", fragment="feature k: 0 'length', 1 'width'."
+)
+def a_rule_with_the_name_of_a_column(folder: Path) -> None:
+    prepared(folder, (NO_RULES[0], """[rules]\nsums = "hidden1.weight[:, 'width'] >= 0\""""))
+
+
 @case(JobError, "Two lines of [rules] have one name.", "Rename one.", fragment="two rules have the name 'sums'")
 def a_job_with_two_rules_of_one_name(folder: Path) -> None:
     line = 'sums = "hidden1.weight.sum() == 1"'

@@ -27,6 +27,7 @@ MOST_LINES = 40
 MOST_WEIGHTS = 6
 """Weights that the line about free numbers names."""
 MOST_FINDINGS = 10
+HOW_TO_SHOW_ALL, HOW_TO_SHOW_FINDINGS = ": print(plan.table()) shows all", ": plan.findings"
 
 
 def summary(
@@ -59,7 +60,7 @@ def summary(
     if any(line[2] == "" for line in lines):
         table.append("(A line without numbers is counted with the line above.)")
     if first + last < len(order):
-        table.insert(2 + first, f"… {len(order) - first - last:,} more rules: print(plan.table()) shows all")
+        table.insert(2 + first, f"… {len(order) - first - last:,} more rules{HOW_TO_SHOW_ALL}")
     totals = _phrase_totals(system, blocks, equations)
     below = [totals, *_phrase_free_numbers(system, blocks), *_notes(system, blocks, equations, loops)]
     return "\n".join([*table, "", *below])
@@ -76,6 +77,11 @@ def in_words(system: System, blocks: tuple[Block, ...], equations: EquationsAlon
     return "\n".join(["", "In words:", *lines]) if lines else ""
 
 
+def without_hints_in_python(text: str) -> str:
+    """The text of a plan for readers who have no plan in Python."""
+    return text.replace(HOW_TO_SHOW_ALL, "").replace(HOW_TO_SHOW_FINDINGS, "")
+
+
 def _split_count(count: int, most: int | None) -> tuple[int, int]:
     """How many of `count` lines are shown at the beginning and at the end."""
     return (count, 0) if most is None or count <= most else (most - most // 4, most // 4)
@@ -86,7 +92,7 @@ def with_findings(table: str, findings: Sequence[object]) -> str:
     looked_for = [finding for finding in findings if not isinstance(finding, Overlooked)]
     shown = [f"  - {finding}" for finding in looked_for[:MOST_FINDINGS]]
     more = len(looked_for) - len(shown)
-    remainder = [f"  … {many(more, 'more finding', 'more findings')}: plan.findings"] if more else []
+    remainder = [f"  … {many(more, 'more finding', 'more findings')}{HOW_TO_SHOW_FINDINGS}"] if more else []
     footnotes = [f"({finding})" for finding in findings if isinstance(finding, Overlooked)][:MOST_FINDINGS]
     below = ["", "Findings:", *shown, *remainder] if shown else []
     return "\n".join([table, *below, *([""] if footnotes else []), *footnotes])

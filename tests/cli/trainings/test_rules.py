@@ -8,6 +8,7 @@ import scipy.io
 import scipy.sparse
 
 import affinet as library
+from affinet.cli.trainings.planned_rules import plan_rules
 from affinet.cli.trainings.rules import read_rules
 from affinet.cli.trainings.torch.network import build_network
 from affinet.errors import JobError
@@ -188,3 +189,13 @@ def test_inequalities_are_sentences_too(tmp_path: Path) -> None:
         ("1 [sum]", "==", 5),
         ("2", "<=", 5),
     ]
+
+
+def test_the_shortened_plan_of_a_job_has_no_advice_in_python(tmp_path: Path) -> None:
+    lines = [f'"rule {k}" = "hidden1.weight[{k % 5}, {k // 5}] + {k + 2} * output.bias[0] == 1"' for k in range(15)]
+    lines += [f'"bound {k}" = "hidden1.bias[{k % 5}] >= {-k - 1}"' for k in range(40)]
+    job = job_of(SMALL[: SMALL.index("[[rule]]")] + "\n".join(["[rules]", *lines]), tmp_path)
+    planned = plan_rules(job, build_network(job, 3, 2))
+    assert "15 more rules: print(plan.table()) shows all" in str(planned.plan)
+    assert "15 more rules\n" in str(planned)
+    assert "plan." not in str(planned)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import affinet
+from affinet.analysis.summary import without_hints_in_python
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.rules import read_rules
 from affinet.cli.words import counted
@@ -34,22 +35,23 @@ class PlannedRules:
     reason: str = ""
 
     def __str__(self) -> str:
+        plan = without_hints_in_python(str(self.plan))
         if not self.left_out:
-            return str(self.plan)
+            return plan
         texts = {rule.name: rule.text for rule in self.system.every}
         lines = [f'  "{name}"' + (f"  {texts[name]}" if texts[name] != name else "") for name in self.left_out]
-        held = f"{self.plan}\n\n" if self.plan.system.every else ""
+        held = f"{plan}\n\n" if self.plan.system.every else ""
         return f"{held}{counted(len(lines), 'rule')} without a plan ({self.reason}):\n" + "\n".join(lines)
 
 
-def plan_rules(job: JobFile, network: object) -> PlannedRules:
+def plan_rules(job: JobFile, network: object, features: Sequence[str] = ()) -> PlannedRules:
     """The rules of `job` for the weights of `network`, planned; with `method = "lagrange"`, those that a plan can hold.
 
-    Raises JobError as `read_rules`, and for rules that no plan can hold; InfeasibleError where rules contradict each
-    other.
+    `features` are the names of the columns that the network is trained on, which errors list. Raises JobError as
+    `read_rules`, and for rules that no plan can hold; InfeasibleError where rules contradict each other.
     """
     weights = affinet.weights(network)
-    rules = read_rules(job, weights)
+    rules = read_rules(job, weights, features)
     if job.job.train.method != "lagrange":
         plan = _planned(job, rules)
         return PlannedRules(tuple(rules), plan.system, plan, weights)

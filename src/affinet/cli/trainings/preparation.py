@@ -50,7 +50,7 @@ def prepare(job: JobFile, processes: Processes = SINGLE) -> Prepared:
     with framework.seeded(train.seed):
         network = framework.network(job, data)
         numbers = framework.numbers(network)
-        rules = plan_rules(job, framework.weights(network))
+        rules = plan_rules(job, framework.weights(network), data.scaling.features)
         _take_trial_steps(job, data, framework.under_rules(job, data, network, rules))
     return Prepared(job, framework, data, rules, numbers, processes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,22 +16,23 @@ from affinet.cli.jobs.conflicts import rule_name
 from affinet.cli.jobs.job import RuleTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.jobs.locate import KeyPath
+from affinet.cli.words import listed
 from affinet.errors import AffinetError
 
 if TYPE_CHECKING:
     from affinet import Constraint, Expression, Rules, Weights
 
 
-def read_rules(job: JobFile, network: object) -> list[Constraint]:
+def read_rules(job: JobFile, network: object, features: Sequence[str] = ()) -> list[Constraint]:
     """One named constraint per [[rule]] of `job` and line of [rules], in this order; one per weight of several weights.
 
-    `network` is what `affinet.weights` takes: a torch.nn.Module, or names with shapes.
+    `network` is what `affinet.weights` takes: a torch.nn.Module, or names with shapes. `features` are names of columns.
 
     Raises JobError with the line of the key: text that is not a rule, unknown weights, unreadable files, wrong shapes.
     """
     weights = affinet.weights(network)
     entries = [_named_rule(job, index, rule, weights) for index, rule in enumerate(job.job.rule)]
-    entries += [_from_line(job, name, text, weights) for name, text in job.job.rules.items()]
+    entries += [_from_line(job, name, text, weights, features) for name, text in job.job.rules.items()]
     return [rule for entry in entries for rule in (entry if isinstance(entry, affinet.Rules) else [entry])]
 
 
@@ -51,11 +53,24 @@ def _from_text(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> C
         raise _with_rule_name(job, ("rule", index, "says"), rule, error) from error
 
 
-def _from_line(job: JobFile, name: str, text: str, weights: Weights) -> Constraint | Rules:
+def _from_line(job: JobFile, name: str, text: str, weights: Weights, features: Sequence[str]) -> Constraint | Rules:
     try:
         return affinet.parse(text, weights).named(name)
     except AffinetError as error:
-        raise job.mistake(("rules", name), f'rule "{name}": {error}') from error
+        fact = f'rule "{name}": {error}{_columns_hint(job, text, features)}'
+        raise job.mistake(("rules", name), fact) from error
+
+
+def _columns_hint(job: JobFile, text: str, features: Sequence[str]) -> str:
+    """Which feature each column of the first layer is about, where a rule names a column by a text."""
+    sizes = job.job.model.hidden
+    if sizes is None or not features:
+        return ""
+    first = "hidden1.weight" if sizes else "output.weight"
+    if re.search(rf"{re.escape(first)}\s*\[[^\]]*['\"]", text) is None:
+        return ""
+    columns = listed([f"{k} {name!r:.60}" for k, name in enumerate(features)])
+    return f"\nColumns are numbers: column k of {first} is about feature k: {columns}."
 
 
 def _from_sentences(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Rules:

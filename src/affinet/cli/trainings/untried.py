@@ -37,7 +37,7 @@ def planned_untried(job: JobFile) -> Planned | None:
         return None
     lesson = read_lesson(job.job.data, job.folder)
     network = perceptron_of(job, lesson.inputs, lesson.outputs)
-    rules = plan_rules(job, network.shapes)
+    rules = plan_rules(job, network.shapes, lesson.examples.names)
     return (
         Planned(rules, network.numbers, lesson.task) if _takes_settings(job) and _surely_attached(rules.plan) else None
     )
