@@ -72,7 +72,10 @@ class ShapeError(AffinetError, ValueError):
 class UnknownWeightError(AffinetError, AttributeError, LookupError):
     """A name that is not the name of a weight, or not of a weight in the rules of a plan."""
 
-    def __init__(self, name: str, names: Iterable[str], *, inside: str = "", of_plan: bool = False) -> None:
+    def __init__(
+        self, name: str, names: Iterable[str], *, inside: str = "", of_plan: bool = False, hint: str = ""
+    ) -> None:
+        """`hint` is a sentence that says how to write what is meant, in place of similar names."""
         known_names = sorted(names)
         similar = difflib.get_close_matches(name, known_names, n=3, cutoff=0.5)
         place = f" under {inside!r}" if inside else ""
@@ -82,6 +85,8 @@ class UnknownWeightError(AffinetError, AttributeError, LookupError):
         below = [known for known in known_names if known.startswith(f"{name}/")]  # as in Keras
         if below and not of_plan:
             message += f' Names with a slash are written in brackets: w["{below[0]}"].'
+        elif hint:
+            message += hint
         elif similar:
             message += f" Did you mean {_either(similar)}?"
         if "*" in name:
@@ -97,11 +102,21 @@ class UnknownWeightError(AffinetError, AttributeError, LookupError):
 class UnknownFeatureError(AffinetError, ValueError, LookupError):
     """A name that is not among the features, classes or targets of a fitted estimator."""
 
-    def __init__(self, name: str, names: Sequence[str], subject: str) -> None:
-        """`subject` is what was asked: a weight that is indexed by names, or a parameter of an estimator."""
+    def __init__(self, name: str, names: Sequence[str], subject: str, place: str = "") -> None:
+        """`subject` is what was asked: a weight that is indexed by names, or a parameter of an estimator.
+
+        `place` is a sentence that says where the name would be right.
+        """
         similar = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f" Did you mean {_either(similar)}?" if similar else ""
-        super().__init__(f"{subject} has no entry named {name!r}.{hint} There are: {_shortened(list(names))}.")
+        hint = place or (f" Did you mean {_either(similar)}?" if similar else "")
+        numbered = list(names) == [f"x{k}" for k in range(len(names))] and not name.lower().startswith("x")
+        unnamed = (
+            ' X has no names of its own: give a data frame, and in a pipeline call .set_output(transform="pandas"), or '
+            '"polars", so that each step keeps them.'
+        )
+        super().__init__(
+            f"{subject} has no entry named {name!r}.{hint} There are: {_shortened(list(names))}.{unnamed * numbered}"
+        )
 
 
 class EstimatorError(AffinetError, ValueError):

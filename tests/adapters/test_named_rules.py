@@ -41,14 +41,14 @@ SAME = {
     "function": lambda coef, intercept: [coef["age"] >= 0, coef["bmi"] == 2 * coef["bp"], intercept == 150],
     "all weights": lambda w: [w.coef["age"] >= 0, twice_bmi(w.coef), w.intercept == 150],
     "mixed": ["coef['age'] >= 0", twice_bmi, lambda intercept: intercept == 150],
-    "another name": lambda c, scale=2: [c["age"] >= 0, c["bmi"] == scale * c["bp"]],
+    "with a default": lambda coef, scale=2: [coef["age"] >= 0, coef["bmi"] == scale * coef["bp"]],
     "whole": ["w.coef['age'] >= 0", 'w["coef"]["bmi"] == 2 * coef["bp"]', "w.intercept == 150"],
 }
 
 
 @pytest.mark.parametrize("written", SAME)
 def test_rules_are_text_or_functions(written: str) -> None:
-    rules = [SAME[written], "intercept == 150"] if written == "another name" else SAME[written]
+    rules = [SAME[written], "intercept == 150"] if written == "with a default" else SAME[written]
     model = ConstrainedLinearRegression(rules=rules).fit(FRAME, DIABETES.target)
     coef = dict(zip(model.feature_names_in_, model.coef_, strict=True))
     assert coef["age"] == 0.0
@@ -107,6 +107,36 @@ def test_sparse_data_are_refused_and_missing_numbers_too() -> None:
         ConstrainedLinearRegression().fit(sparse.eye_array(4, format="csr"), np.arange(4.0))
     with pytest.raises(ValueError, match="contains NaN"):
         ConstrainedLogisticRegression().fit([[np.nan], [1.0]], [0, 1])
+
+
+def test_functions_name_the_weights_that_they_are_given() -> None:
+    """A misspelt name stood for coef, and so did `intercept` where it is not fitted: rules on another weight."""
+    for rules, hint in (
+        (lambda intercpt: intercpt >= 0, r"'intercpt', and there is no such weight\. Did you mean 'intercept'"),
+        (lambda bias: bias >= 0, "There are: coef, intercept; w stands for all weights"),
+    ):
+        with pytest.raises(affinet.EstimatorError, match=hint):
+            ConstrainedLinearRegression(rules=rules).fit(FRAME, DIABETES.target)
+    without = ConstrainedLinearRegression(rules=lambda intercept: intercept >= 0, fit_intercept=False)
+    with pytest.raises(affinet.EstimatorError, match="There are: coef; w stands"):
+        without.fit(FRAME, DIABETES.target)
+
+
+def test_errors_say_where_a_name_belongs() -> None:
+    linear = ConstrainedLinearRegression
+    with pytest.raises(
+        affinet.UnknownFeatureError, match=r'X has no names of its own.*set_output\(transform="pandas"\)'
+    ):
+        make_pipeline(StandardScaler(), linear(rules="coef['bmi'] >= 0")).fit(FRAME, DIABETES.target)
+    with pytest.raises(affinet.UnknownWeightError, match=r"write coef\['bmi'\]"):
+        linear(rules="bmi >= 0").fit(FRAME, DIABETES.target)
+    with pytest.raises(affinet.ParseError, match=r"expressions have no bmi\. .*write coef\['bmi'\]"):
+        linear(rules="coef.bmi >= 0").fit(FRAME, DIABETES.target)
+    with pytest.raises(AttributeError, match=r"write coef\['bmi'\]"):
+        linear(rules=lambda coef: coef.bmi >= 0).fit(FRAME, DIABETES.target)
+    y = np.array(["low", "mid", "age of"])[np.arange(len(FRAME)) % 3]
+    with pytest.raises(affinet.UnknownFeatureError, match=r"'age'\. It is a name along axis 1: coef\[:, 'age'\]"):
+        ConstrainedLogisticRegression(rules="coef['age', 'low'] >= 0").fit(FRAME, y)
 
 
 def test_errors_in_rules_come_before_anything_is_fitted() -> None:

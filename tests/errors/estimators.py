@@ -77,6 +77,11 @@ def rules_that_are_not_rules() -> None:
     linear(3)
 
 
+@case(EstimatorError, "A parameter of the function does not name a weight.", "Take a name of the list, or `w`.")
+def a_function_of_rules_with_a_misspelt_parameter() -> None:
+    linear(lambda intercpt: intercpt >= 0)
+
+
 @case(EstimatorError, "The function of the rules fails.", "Correct the function.")
 def a_function_of_rules_that_fails() -> None:
     linear(lambda coef: [coef["x0"] == 1 / 0])

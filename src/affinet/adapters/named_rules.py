@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -25,9 +26,10 @@ ROOT = "w"
 def read_rules(rules: AnyRules, weights: Weights, principal: str = ROOT) -> list[Constraint]:
     """The rules that texts write and functions return, about the weights of an estimator.
 
-    A function is called with weights by the names of its parameters, `w` for all of them; a parameter of any other name
-    stands for the weight `principal`. Text of several lines has a rule on each.
-    Errors: those of the language; `EstimatorError` for other values, and where a function of rules fails.
+    A function is called with weights by the names of its parameters, `w` for all of them. Where `principal` is `w`, a
+    parameter of any name stands for all weights. Text of several lines has a rule on each.
+    Errors: those of the language; `EstimatorError` for other values, for a parameter that names no weight, and where a
+    function of rules fails.
     """
     if rules is None:
         return []
@@ -91,7 +93,9 @@ def _called(function: Callable[..., Any], weights: Weights, principal: str) -> A
     for parameter in inspect.signature(function).parameters.values():
         required = parameter.default is parameter.empty or parameter.name in by_name
         if required and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            arguments.append(by_name.get(parameter.name, by_name[principal]))
+            if parameter.name not in by_name and principal != ROOT:
+                raise _unknown_parameter(function, parameter.name, list(weights.keys()))
+            arguments.append(by_name.get(parameter.name, weights))
     try:
         return function(*arguments)
     except AffinetError:
@@ -99,3 +103,13 @@ def _called(function: Callable[..., Any], weights: Weights, principal: str) -> A
     except Exception as error:
         name = getattr(function, "__name__", repr(function))
         raise EstimatorError(f"the function {name} of rules raised {type(error).__name__}: {error}.") from error
+
+
+def _unknown_parameter(function: Callable[..., Any], parameter: str, names: Sequence[str]) -> EstimatorError:
+    similar = difflib.get_close_matches(parameter, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {similar[0]!r}?" if similar else ""
+    name = getattr(function, "__name__", repr(function))
+    return EstimatorError(
+        f"the function {name} of rules has a parameter {parameter!r}, and there is no such weight.{hint} "
+        f"There are: {', '.join(names)}; {ROOT} stands for all weights."
+    )

@@ -31,6 +31,7 @@ from affinet.language.entry_functions import EntryFunctions
 from affinet.language.foreign import UfuncProtocol, missing, not_a_rule, pick_synonym, unpack_dims
 from affinet.language.foreign_calls import ForeignCalls
 from affinet.language.indexing import index
+from affinet.language.labels import entry_hint
 from affinet.language.many import defer_to_many
 from affinet.language.origin import Origin, WrittenEquation
 from affinet.language.sense import Norm, Sense, unbounded
@@ -192,7 +193,7 @@ class Expression(EntryFunctions):
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_") or name == "affine":  # copy and pickle ask for these before the fields are set
             raise AttributeError(name)
-        raise missing(self, name, dir(Expression))
+        raise missing(self, name, dir(Expression), entry_hint(self.affine, name))
 
     # Parts of the expression
 

@@ -204,8 +204,8 @@ def not_a_rule(subject: object, operator: str) -> RuleError:
     )
 
 
-def missing(subject: object, name: str, attributes: Iterable[str]) -> MissingOperationError:
-    """The error for an operation that expressions do not have."""
+def missing(subject: object, name: str, attributes: Iterable[str], hint: str = "") -> MissingOperationError:
+    """The error for an operation that expressions do not have; the hint says what is meant, where that is certain."""
     name = function_of(name)
     if name in REFUSED:
         return MissingOperationError(NotAffineError.function(name, subject).message)
@@ -216,6 +216,8 @@ def missing(subject: object, name: str, attributes: Iterable[str]) -> MissingOpe
             f"Write it as a method, as in ({subject}).{name}(…)."
         )
     fact = f"the expression ({subject}) has no {name!r}."
+    if hint:
+        return MissingOperationError(f"{fact}{hint}")
     if name in ALTERNATIVES:
         return MissingOperationError(f"{fact} Write {ALTERNATIVES[name]} instead.")
     matches = difflib.get_close_matches(name, names, n=1, cutoff=0.7)

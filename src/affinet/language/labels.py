@@ -40,8 +40,7 @@ def positions_of(affine: Affine, labels: Labels, items: tuple[object, ...]) -> t
     positions: list[object] = []
     axis = 0
     for item in items:
-        names = labels[axis] if 0 <= axis < len(labels) else None
-        positions.append(item if item is Ellipsis else _position(affine, names, item))
+        positions.append(item if item is Ellipsis else _position(affine, labels, axis, item))
         axis = len(labels) - behind if item is Ellipsis else axis + (item is not None)
     return tuple(positions)
 
@@ -54,6 +53,13 @@ def has_names(items: tuple[object, ...]) -> bool:
 def shown_key(item: object) -> object:
     """An item of an index as a report shows it."""
     return Word(repr(item)) if isinstance(item, list | tuple) else item
+
+
+def entry_hint(affine: Affine, name: str) -> str:
+    """The sentence that says how an entry of this name is written, or an empty text where there is no such entry."""
+    if not any(name in names for names in labels_of(affine) if names):
+        return ""
+    return f" {name!r} is the name of an entry: write {say(affine.wording)}[{name!r}]."
 
 
 def _is_named(item: object) -> bool:
@@ -72,7 +78,8 @@ def _axis_of(affine: Affine, labels: Labels, item: object) -> int:
     return axes[0] if axes else max(axis for axis, names in enumerate(labels) if names is not None)
 
 
-def _position(affine: Affine, names: tuple[str, ...] | None, item: object) -> object:
+def _position(affine: Affine, labels: Labels, axis: int, item: object) -> object:
+    names = labels[axis] if 0 <= axis < len(labels) else None
     if not _is_named(item):
         return item
     if names is None:
@@ -80,12 +87,21 @@ def _position(affine: Affine, names: tuple[str, ...] | None, item: object) -> ob
             f"{item!r:.60} is an index of an axis of {say(affine.wording)} that has no names. Give positions there."
         )
     if isinstance(item, list):
-        return [_position(affine, names, each) for each in item]
+        return [_position(affine, labels, axis, each) for each in item]
     if item not in names:
-        raise UnknownFeatureError(str(item), names, say(affine.wording))
+        raise UnknownFeatureError(str(item), names, say(affine.wording), _place_of(affine, labels, item))
     if names.count(str(item)) > 1:
         raise ShapeError(
             f"{item!r} is the name of {names.count(str(item))} positions of {say(affine.wording)}. Give the number of "
             f"the one that is meant."
         )
     return names.index(str(item))
+
+
+def _place_of(affine: Affine, labels: Labels, item: object) -> str:
+    """The sentence about a name that stands at the place of another axis."""
+    for axis, names in enumerate(labels):
+        if names and item in names:
+            index = ", ".join([":"] * axis + [repr(item)] + [":"] * (len(labels) - axis - 1))
+            return f" It is a name along axis {axis}: {say(affine.wording)}[{index}]."
+    return ""

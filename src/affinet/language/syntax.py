@@ -16,7 +16,7 @@ from affinet.language import families
 from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression, concat, einsum, stack
 from affinet.language.group_syntax import GROUPS, is_representation, read_representation
-from affinet.language.labels import labels_of
+from affinet.language.labels import entry_hint, labels_of
 from affinet.language.misread import Misread, attempt, suggestion
 from affinet.language.numbers_in_text import eye, of_weights_or_number, power_of_numbers, sum_of_entries
 from affinet.language.weight_groups import Rules, WeightGroup, over_weights
@@ -275,7 +275,8 @@ def _attribute(node: ast.Attribute, weights: Weights) -> Any:
             return attempt(node, over_weights(PROPERTIES[node.attr]), subject)
         if node.attr in METHODS:
             raise Misread(node, f"{node.attr} is a method: write .{node.attr}(…)")
-        raise Misread(node, _unknown_method(node.attr))
+        hint = entry_hint(subject.affine, node.attr) if isinstance(subject, Expression) else ""
+        raise Misread(node, f"expressions have no {node.attr}.{hint}" if hint else _unknown_method(node.attr))
     raise Misread(node, "only weights and expressions in them have a `.`")
 
 

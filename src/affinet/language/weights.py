@@ -12,6 +12,7 @@ from affinet.errors import RuleError, ShapeError, UnknownWeightError
 from affinet.language.calculus.terms import Parameter
 from affinet.language.computed import Refusal
 from affinet.language.expression import Expression, weight
+from affinet.language.labels import entry_hint
 from affinet.language.modules import is_of_keras, read_module
 from affinet.language.patterns import is_pattern, matching
 from affinet.language.trees import arrays_of, is_tree, refusal_of
@@ -187,7 +188,8 @@ def find(weights: Weights, name: str) -> Expression | Weights | WeightGroup | Mo
         raise weights._refused[name].error()
     weights_under = _weights_under(weights, name)
     if weights_under is None:
-        raise UnknownWeightError(name, names_in(weights), inside=weights._module)
+        hint = next(filter(None, (entry_hint(each.affine, name) for each in weights._symbols.values())), "")
+        raise UnknownWeightError(name, names_in(weights), inside=weights._module, hint=hint)
     weights._modules[name] = weights_under
     return weights_under
 
