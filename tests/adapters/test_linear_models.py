@@ -271,6 +271,24 @@ def test_logistic_regressions_whose_rules_begin_where_all_probabilities_are_0_or
     assert_near(model.coef_, truth[:, :-1])
 
 
+@pytest.mark.parametrize("seed", [0, 1, 11, 30, 115])
+def test_rules_in_the_hundreds_end_at_the_optimum(seed: int) -> None:
+    """Seed 115 left the optimum along directions in which the Hessian, not the loss, was flat; others stopped."""
+    draw = np.random.default_rng([seed, 77])
+    classes, p, samples = (int(draw.integers(*between)) for between in ((2, 5), (2, 6), (10, 50)))
+    X = draw.standard_normal((samples, p)) * 10.0 ** draw.integers(-1, 3, p)
+    y = draw.permutation(np.arange(samples) % classes)
+    rows = None if classes == 2 else classes
+    n, C = (rows or 1) * (p + 1), float(draw.choice([0.1, 1, 10]))
+    system = drawn(draw, n, int(draw.integers(0, 2)), int(draw.integers(1, 6)))
+    size = 10.0 ** draw.integers(0, 4)
+    system = System(system.A, system.b * size, system.G, system.h * size)
+    model = ConstrainedLogisticRegression(rules=system.rules(rows, p + 1), C=C).fit(X, y)
+    penalties = np.append(np.full(p, 1.0 / C), 0.0)
+    truth = conic_programs.log_loss(with_ones(X), y, classes, np.ones(samples), penalties, *system)
+    assert_near(model.coef_, truth[:, :-1])
+
+
 @pytest.mark.parametrize("coupled", [False, True])
 def test_targets_are_fitted_together_where_rules_couple_them(coupled: bool) -> None:
     draw = np.random.default_rng(2)

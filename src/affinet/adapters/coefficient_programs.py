@@ -195,15 +195,16 @@ def minimise(loss: Loss, region: Region, *, most_steps: int, tolerance: float) -
         possible = _feasible_part(region, z, step)
         shortened = _shortened(loss, z, possible, gradient)
         z = z + shortened
-        damping = _damping(damping, shortened, possible)
+        damping = _damping(damping, shortened, step)
         before, length = length, float(np.linalg.norm(curvature.root @ step)) / scale if scale else 0.0
-        if not possible.any() and step.any():
+        if not possible.any() and step.any() and (loss.quadratic or damping == 1.0):
             break
         if length <= tolerance or (before <= ROUNDED and length > 0.5 * before):
             converged = True
             break
     if converged and base.flat:
-        z, binding = _smallest(region, base, z)
+        # Where probabilities are 0 or 1 the Hessian is flat, and the loss is not: the bound is flat where the loss is.
+        z, binding = _smallest(region, base if loss.quadratic else loss.curvature(z, 1.0), z)
         active = active | binding
     start = z
     if converged:
