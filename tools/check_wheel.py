@@ -66,12 +66,14 @@ def install(wheel: Path, folder: Path) -> Path:
 
 
 def try_out(python: Path, folder: Path) -> None:
-    """Import affinet from the wheel and run its demo in a folder of its own."""
+    """Import affinet from the wheel, run its demo in a folder of its own, and write the page about it."""
     where = run([str(python), "-c", LOCATE], cwd=folder)
     print(where.strip())
     if not where.startswith(str(python.parents[1])):
         raise SystemExit("affinet was not imported from the installed wheel")
-    print(run([str(python.parent / "affinet"), "demo", "--epochs", "1"], cwd=folder))
+    command = str(python.parent / "affinet")
+    print(run([command, "demo", "--epochs", "1", "--out", "run"], cwd=folder))
+    print(run([command, "report", "run"], cwd=folder))
 
 
 def run(command: list[str], cwd: Path | None = None) -> str:
