@@ -8,7 +8,15 @@ import numpy as np
 import sklearn.exceptions
 
 import affinet
-from affinet.errors import EstimatorError, InfeasibleError, ParseError, RuleError, ShapeError, UnknownFeatureError
+from affinet.errors import (
+    EstimatorError,
+    InfeasibleError,
+    MissingOperationError,
+    ParseError,
+    RuleError,
+    ShapeError,
+    UnknownFeatureError,
+)
 from affinet.language.expression import weight
 from affinet.language.labels import labelled
 from affinet.language.weights import Weights
@@ -55,6 +63,11 @@ def a_name_of_two_features() -> None:
 @case(ShapeError, "A feature has the name of a class.", "Give an index for each axis.")
 def a_name_along_two_axes() -> None:
     weight(labelled("coef", (2, 2), ["a", "b"], ["a", "c"]))["a"]
+
+
+@case(MissingOperationError, "A feature is asked for as an attribute.", "Write `coef['x0']`.")
+def a_feature_as_an_attribute() -> None:
+    linear(lambda coef: coef.x0 >= 0)
 
 
 @case(ShapeError, "An axis has no names.", "Index it by position.")
