@@ -9,6 +9,8 @@ import numpy as np
 import quadprog
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.optimize import nnls
+from scipy.special import softmax
 
 Array = NDArray[Any]
 
@@ -88,3 +90,21 @@ def log_loss(
     solution = clarabel.DefaultSolver(sparse.csc_matrix(P), q, sparse.csc_matrix(matrix), rhs, kinds, settings).solve()
     assert str(solution.status) in ("Solved", "AlmostSolved")
     return np.asarray(solution.x[:n]).reshape(rows, width)
+
+
+def gradient(design: Array, classes: Array, weights: Array, penalties: Array, z: Array) -> Array:
+    """The gradient of what `log_loss` minimizes, at coefficients (rows, features and intercept)."""
+    scores = design @ z.T
+    if len(z) == 1:
+        scores = np.hstack([np.zeros_like(scores), scores])
+    excess = softmax(scores, axis=1)
+    excess[np.arange(len(scores)), classes] -= 1.0
+    return np.asarray(((weights[:, None] * excess).T @ design)[-len(z) :] + penalties * z)
+
+
+def distance_to_kkt(gradient: Array, z: Array, A: Array, b: Array, G: Array, h: Array) -> float:
+    """How far -gradient is from the cone of the active rows: 0 at the optimum of a convex program, and only there."""
+    active = G[G @ z.ravel() - h >= -1e-9 * (1.0 + np.abs(h))]
+    if not len(A) + len(active):
+        return float(np.linalg.norm(gradient))
+    return float(nnls(np.concatenate([A, -A, active]).T, -gradient.ravel())[1])
