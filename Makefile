@@ -57,12 +57,14 @@ processors: $(VENV)/.installed-test
 	done
 
 # Rules in trainers and under optimizers of other packages, a small training each: the extra `trainers`, and `keras-tf`
-# in an environment of its own. Then the pages that declare an extra which `make check` does not have.
+# in an environment of its own. Then the pages that declare an extra which `make check` does not have. `make test` skips
+# what two more files say of packages that it does not install.
+ALSO_WITH_TRAINERS := tests/test_api_sources.py tests/cli/files/test_stored_weights.py
 PAGES := README.md docs/*.md docs/coming-from/*.md docs/gallery/*.md
 QUIET_TENSORFLOW := KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3
 integrations: $(VENV)/.installed-trainers $(TENSORFLOW)/.installed
 	$(ONE_THREAD) TENSORFLOW_PYTHON=$(abspath $(TENSORFLOW))/bin/python \
-		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=loadfile tests/integrations
+		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=loadfile tests/integrations $(ALSO_WITH_TRAINERS)
 	$(QUIET_TENSORFLOW) $(TENSORFLOW)/bin/python tools/run_documents.py --extra keras-tf $(PAGES)
 
 check: $(VENV)/.installed-check

@@ -12,7 +12,8 @@ NEEDED = {"scipy": "scipy", "optax": "optax", "keras": "keras", "sklearn": "skle
 
 
 @pytest.mark.parametrize("module", NEEDED)
-def test_the_lines_are_those_of_the_imported_module(module: str) -> None:
+def test_the_lines_are_those_of_the_imported_module(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
     pytest.importorskip(NEEDED[module])
     try:
         imported = import_module(f"affinet.{module}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -43,6 +44,19 @@ def test_what_is_installed_is_pinned_and_as_new_as_promised(extra: str) -> None:
     for name, wanted in _asked(extra).items():
         assert name in pinned, "run `make constraints`"
         assert wanted.specifier.contains(pinned[name]), f"{name} {pinned[name]}: run `make constraints`"
+
+
+def test_no_test_is_skipped_everywhere_in_ci_for_want_of_a_package() -> None:
+    """`make test` installs the extra `test` alone: who needs more is run by a target that installs it."""
+    installed = {name.replace("-", "_") for name in _asked("cli", "tensorboard", "test")}
+    makefile = (HERE / "Makefile").read_text(encoding="utf-8")
+    (named,) = re.findall(r"^ALSO_WITH_TRAINERS := (.+)$", makefile, re.MULTILINE)
+    folders = [HERE / "tests" / name for name in ("integrations", "browser", "adapters", "mutants")]
+    elsewhere = [*folders, *(HERE / path for path in named.split())]
+    for path in (HERE / "tests").rglob("*.py"):
+        if not any(path.is_relative_to(place) for place in elsewhere):
+            needed = re.findall(r"importorskip\(\s*['\"](\w+)", path.read_text(encoding="utf-8"))
+            assert set(needed) <= installed, f"{path}: run it with an extra that has {set(needed) - installed}"
 
 
 def test_the_environment_of_tensorflow_is_pinned_and_has_no_torch() -> None:
