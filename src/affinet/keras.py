@@ -13,7 +13,7 @@ from __future__ import annotations
 from affinet.errors import MissingPackageError
 
 try:
-    from affinet.adapters.keras_projection import Project, project
+    from affinet.adapters.keras_projection import Project, project, remove_rules
     from affinet.adapters.keras_reports import RuleLog, verify
     from affinet.adapters.keras_variables import weights
 except ModuleNotFoundError as missing:
@@ -26,4 +26,4 @@ except ModuleNotFoundError as missing:
     }
     raise MissingPackageError.of(missing, "affinet.keras", ways_out) from None
 
-__all__ = ["Project", "RuleLog", "project", "verify", "weights"]
+__all__ = ["Project", "RuleLog", "project", "remove_rules", "verify", "weights"]

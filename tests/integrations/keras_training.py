@@ -8,8 +8,10 @@ and bound, and that of rows of length one is the target divided by its length.
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,15 +191,58 @@ def logged() -> dict[str, Any]:
     return {"logged": history.history["violation"], "verified": max(violations.values()), "by hand": violation(model)}
 
 
+def guarded() -> dict[str, Any]:
+    """Another optimizer on weights with rules → what its training says, by an error or warnings, and what it violates.
+
+    Also for a model that shares these weights, a file, a copy and a clone of the model, and rules after other rules.
+    """
+    model, found = model_of(), {}
+    larger = keras.Model(model.inputs, [keras.layers.Activation("relu")(y) for y in model(model.inputs[0])])
+    first = affinet.keras.project(model, "sgd", equations(affinet.keras.weights(model)))
+
+    def case(name: str, optimizer: Any, trainee: Any = model) -> None:
+        trainee.compile(optimizer, loss=["mse"] * 3)
+        found[name] = said(lambda: fit(trainee, 1)), violation(trainee)
+
+    case("by name", "adam")
+    case("returned", first)
+    case("of a larger model", "adam", larger)
+    other = keras.optimizers.SGD()
+    case("by a map", keras.optimizers.MultiOptimizer(lambda _: other))
+    case("returned in a map", keras.optimizers.MultiOptimizer(lambda _: first))
+    case("returned, with a scale", keras.optimizers.LossScaleOptimizer(first, initial_scale=8.0))
+    case("a copy", "adam", pickle.loads(pickle.dumps(model)))
+    case("a clone", "adam", keras.models.clone_model(model))
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.keras")
+        case("loaded", "adam", keras.models.load_model(Path(folder) / "model.keras"))
+    second = affinet.keras.project(model, "sgd", affinet.keras.weights(model)["b/kernel"] >= 0.0)
+    case("the first again", first)
+    case("the second, with rules about less", second)
+    affinet.keras.remove_rules(model)
+    case("the second alone", second)
+    case("free", "adam")
+    return found
+
+
+def said(call: Callable[[], Any]) -> str:
+    """The message of the error that a call raises, or of its warnings from affinet."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            call()
+        except (affinet.AffinetError, ValueError) as error:
+            return str(error)
+    return " ".join({str(warning.message) for warning in caught if "affinet" in str(warning.message)})
+
+
 def refusals() -> dict[str, str]:
     """Case → the message with which it is refused."""
     refused: dict[str, str] = {}
 
     def case(name: str, call: Callable[[], Any]) -> None:
-        try:
-            call()
-        except (affinet.AffinetError, ValueError) as error:
-            refused[name] = str(error)
+        if message := said(call):
+            refused[name] = message
 
     def sums(model: Any) -> list[Any]:
         return [affinet.keras.weights(model)["a/kernel"].sum(dim=0) == 1.0]
@@ -269,6 +314,7 @@ def _fit_with_the_optimizer_inside() -> None:
     """Compile the model with the optimizer that was given, and not with the one that was returned."""
     model, given = model_of(), OPTIMIZERS["SGD"]()
     affinet.keras.project(model, given, affinet.keras.weights(model)["a/kernel"].sum(dim=0) == 1.0)
+    affinet.keras.remove_rules(model)
     clone = type(given).from_config(given.get_config())  # is free
     clone.apply([keras.ops.zeros(v.shape) for v in model.trainable_variables], model.trainable_variables)
     model.compile(given, loss=["mse"] * 3)
@@ -303,6 +349,7 @@ def main() -> None:
         "sets": on_sets(),
         "resumed": resumed(),
         "logged": logged(),
+        "guarded": guarded(),
         "refusals": refusals(),
         "torch": "torch" in sys.modules,
     }

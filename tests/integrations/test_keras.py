@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -88,6 +89,31 @@ def test_bad_input_is_refused_with_the_way_out(backend: str) -> None:
     for name, words in REFUSALS.items():
         with pytest.raises(ValueError, match=words):
             raise ValueError(refused.get(name, f"{name} was not refused"))
+
+
+REFUSED = (
+    "about 'a/kernel', 'b/kernel', 'c/kernel' are kept by the optimizer 'project.*Compile the model with that optim"
+)
+SECOND_OPTIMIZERS = {
+    "by name": REFUSED,
+    "of a larger model": REFUSED,
+    "by a map": REFUSED,
+    "a copy": REFUSED,
+    "loaded": REFUSED,
+    "the first again": "about 'b/kernel' are kept by the optimizer 'project_.*call affinet.keras.remove_rules",
+    "the second, with rules about less": REFUSED,
+}
+
+
+def test_training_without_the_rules_is_refused_until_they_are_removed(backend: str) -> None:
+    """The returned optimizer trains on from wherever another one left, and clones have no rules."""
+    found = results(backend)["guarded"]
+    for name, (message, violation) in found.items():
+        assert re.search(SECOND_OPTIMIZERS.get(name, "^$"), message), (name, message)
+        if name.startswith("returned"):
+            assert violation <= ROUNDING, name
+    assert len(found) == len(SECOND_OPTIMIZERS) + 6
+    assert found["free"][1] > ROUNDING
 
 
 def test_no_torch_is_imported_on_other_backends(backend: str) -> None:

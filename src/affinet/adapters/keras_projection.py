@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from affinet.adapters.keras_averages import averaging_of, keeps_averages
+from affinet.adapters.keras_guards import Guard, refuse_step
 from affinet.adapters.keras_replicas import check_strategy, count_replicas, summed, write
 from affinet.adapters.keras_steps import Counts, Sandwich, described, flat, library_of_backend
 from affinet.adapters.keras_variables import check_model, checked_variables, numbers
@@ -34,7 +36,8 @@ def project(
     as many numbers as the rules have weights: `RuleLog(multipliers=True)` needs them.
     Raises AttachError for other arguments, for a model without weights, for weights that are missing, not trainable or
     have a constraint, for an optimizer that was built before, and outside of the scope of the model's MirroredStrategy;
-    InfeasibleError for rules that cannot hold; RuleError for what is not a rule.
+    InfeasibleError for rules that cannot hold; RuleError for what is not a rule. From then on a step of any other
+    optimizer on weights of the rules raises AttachError, on JAX it warns, until `remove_rules(model)`.
     """
     check_model(model)
     inner = _optimizer_of(optimizer)
@@ -59,6 +62,19 @@ def project(
     projecting = Project(inner, keep_gradients=keep_gradients)
     projecting.follow(made, model, variables)
     return projecting
+
+
+def remove_rules(model: Any) -> None:
+    """Let any optimizer train the weights of a model of Keras again.
+
+    Until then the steps of other optimizers on weights that have rules are refused. An optimizer that
+    `affinet.keras.project` returned goes on to keep its rules: compile the model with another one. Without rules
+    nothing changes. Raises AttachError for what is not a model of Keras.
+    """
+    check_model(model)
+    for variable in model.variables:
+        if isinstance(variable.constraint, Guard):
+            variable.constraint = None
 
 
 def _optimizer_of(optimizer: Any) -> Any:
@@ -90,6 +106,7 @@ class _Ruled:
     counts: tuple[Any, ...] = ()
     gradients: tuple[Any, ...] = ()
     coupled: dict[frozenset[str], dict[str, np.ndarray]] = field(default_factory=dict)
+    guard: Guard | None = None
 
 
 def _outside_of_graphs(method: Callable[..., None]) -> Callable[..., None]:
@@ -102,18 +119,20 @@ def _outside_of_graphs(method: Callable[..., None]) -> Callable[..., None]:
     return ran
 
 
-def _refusing_alone(name: str) -> Callable[..., None]:
-    """An `apply` for the optimizer inside, found on the instance when Keras steps it directly: it raises AttachError.
+def _refusing_alone(optimizer: Any) -> Callable[..., None]:
+    """An `apply` for the optimizer inside, found on the instance when Keras steps it directly: it refuses the step.
 
     Files and configurations of Keras do not hold it, so that a clone or a loaded optimizer is free of it.
     """
 
     @_outside_of_graphs
     def apply(grads: Any, trainable_variables: Any = None) -> None:
-        raise AttachError(
-            f"the optimizer {name!r} was given to affinet.keras.project, and alone it would train without the rules. "
-            f"Compile the model with the optimizer that affinet.keras.project returned; without rules, use a new one."
+        refuse_step(
+            f"the optimizer {optimizer.name!r} was given to affinet.keras.project, and alone it would train without "
+            f"the rules. Compile the model with the optimizer that affinet.keras.project returned; without rules, use "
+            f"a new one."
         )
+        type(optimizer).apply(optimizer, grads, trainable_variables)
 
     return apply
 
@@ -173,8 +192,9 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
             self._ruled.gradients = tuple(self.add_variable_from_reference(v, name="gradient") for v in of_rules)
         self.inner_optimizer.build(variables)
         self.inner_optimizer.use_ema = False
-        self.inner_optimizer.apply = _refusing_alone(self.inner_optimizer.name)
+        self.inner_optimizer.apply = _refusing_alone(self.inner_optimizer)
         super().build(variables)
+        self._guard()
 
     @property
     def variables(self) -> list[Any]:
@@ -233,7 +253,8 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
                 gradients[place] = projected[name] if replicas == 1 else projected[name] / replicas
         step = _value(self.iterations) + 1
         inner = self.inner_optimizer  # whose own `apply` is hidden behind one that refuses
-        type(inner).apply(inner, gradients, None if trainable_variables is None else variables)
+        with self._ruled.guard.lifted(ruled) if self._ruled.guard else nullcontext():
+            type(inner).apply(inner, gradients, None if trainable_variables is None else variables)
         stepped = {name: _value(v) for name, v in zip(places, ruled, strict=True)}
         for name, mask in coupled.items():  # momentum and decay moved entries without a gradient
             stepped[name] = ops.where(mask, stepped[name], former[name])
@@ -325,6 +346,13 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
     def load_assets(self, inner_path: str) -> None:
         """Read the plan from a folder of a `.keras` file."""
         self._ruled.sandwich = Sandwich(Plan.load(Path(inner_path) / PLAN_FILE))
+        self._guard()
+
+    def _guard(self) -> None:
+        """Once the rules and their variables are known, refuse the steps of other optimizers on these."""
+        if self.built and self._ruled.sandwich is not None:
+            self._ruled.guard = Guard(self.name, self._sandwich.names)
+            self._ruled.guard.put_on([self._trainable_variables[index] for index in self._ruled.indices])
 
     @property
     def _sandwich(self) -> Sandwich:

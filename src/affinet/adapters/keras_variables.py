@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from affinet.adapters.keras_guards import Guard
 from affinet.errors import AttachError, RuleError, UnknownWeightError
 from affinet.language.calculus.terms import Parameter
 from affinet.language.computed import Refusal
@@ -79,7 +80,7 @@ def checked_variables(model: Any, plan: Plan) -> dict[str, Any]:
     """
     variables = checked_shapes(model, plan)
     for name, variable in variables.items():
-        if variable.constraint is not None:
+        if variable.constraint is not None and not isinstance(variable.constraint, Guard):
             raise AttachError(
                 f"{name!r} has rules, and the constraint {type(variable.constraint).__name__} of its layer too. Keras "
                 f"applies constraints after the step, which the rules would undo. Write the constraint as a rule."
