@@ -2,7 +2,8 @@
 
 Two float32 matrices of 1024² are held by rows, each half by one process. A step is that of Adam with given gradients,
 with rules and without in turns, in one run, as medians of the CPU time of a process, and of wall time, which includes
-waiting for messages. One process that has both matrices does the same.
+waiting for messages. One process that has both matrices does the same. Transposed layers are compared with what one
+would write for them by hand, and with their bytes alone.
 `python -m benchmarks` runs it as `processes`.
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 import affinet
 from affinet import families
@@ -42,6 +43,8 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "not negative": lambda w: w.a >= 0,
     "rows of probabilities": lambda w: families.simplex(w.a, dim=1),
 }
+SENT = 2 * 2 * (N // PROCESSES) ** 2 * (PROCESSES - 1) * 4
+"""Bytes that a process sends in a step for transposed layers: the entries that cross, for gradients and for weights."""
 Ratios = dict[str, tuple[float, float, float]]
 """Rule → milliseconds of CPU time of a step without rules; and how often that a step under the rule takes, in CPU time
 and in wall time."""
@@ -61,9 +64,11 @@ def table() -> list[str]:
         sent = affinet.plan(rule(affinet.weights(SHAPES))).sharded(PROCESSES).bytes_a_step
         ratios = " | ".join(f"{ratio:.2f} ×" for ratio in (alone[name][1], *shared[name][1:]))
         lines.append(f"| {name} | {ratios} | {sent:,} B |")
+    by_hand = [f"| {name} | – | {shared[name][1]:.2f} × | {shared[name][2]:.2f} × | {SENT:,} B |" for name in BY_HAND]
     without = [median(ratios[name][0] for name in RULES) for ratios in (alone, shared)]
     return [
         *lines,
+        *by_hand,
         "",
         f"A step without rules takes {without[0]:.1f} ms of CPU time, over two {without[1]:.1f} ms each.",
     ]
@@ -82,7 +87,7 @@ def measured(world: int) -> Ratios:
         if any(process.returncode for process in processes):
             raise RuntimeError("\n".join(errors))
         ratios = [json.loads((Path(folder) / f"ratios{rank}").read_text()) for rank in range(world)]
-    return {name: max((each[name] for each in ratios), key=lambda pair: pair[1]) for name in RULES}
+    return {name: max((each[name] for each in ratios), key=lambda pair: pair[1]) for name in ratios[0]}
 
 
 def _on_rank(folder: Path, world: int, rank: int) -> None:
@@ -94,13 +99,17 @@ def _on_rank(folder: Path, world: int, rank: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ratios = {name: _ratio(rule, world) for name, rule in RULES.items()}
+        if world == PROCESSES:
+            ratios |= {name: _ratio(None, world, swap) for name, swap in BY_HAND.items()}
     (folder / f"ratios{rank}").write_text(json.dumps(ratios))
     dist.barrier()
     dist.destroy_process_group()
 
 
-def _ratio(rule: Callable[[Any], Any], world: int) -> tuple[float, float, float]:
-    """Milliseconds of a step without rules, and the ratios of one under a rule to it."""
+def _ratio(
+    rule: Callable[[Any], Any] | None, world: int, swap: Callable[[Tensor, Tensor], None] | None = None
+) -> tuple[float, float, float]:
+    """Milliseconds of a step without rules, and the ratios to it of one under a rule, or between two swaps by hand."""
     taken: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     trainings = {under_rules: _training(rule if under_rules else None, world) for under_rules in taken}
     for turn in range(WARM + TURNS):
@@ -109,11 +118,41 @@ def _ratio(rule: Callable[[Any], Any], world: int) -> tuple[float, float, float]
                 parameter.grad = torch.randn_like(parameter)
             dist.barrier()
             began = time.process_time(), time.perf_counter()
+            if swap is not None and under_rules:
+                swap(*(parameter.grad.to_local() for parameter in parameters))
             optimizer.step()
+            if swap is not None and under_rules:
+                swap(*(parameter.detach().to_local() for parameter in parameters))
             if turn >= WARM:
                 taken[under_rules].append((time.process_time() - began[0], time.perf_counter() - began[1]))
     free, ruled = ([median(times) for times in zip(*taken[side], strict=True)] for side in (False, True))
     return free[0] * 1e3, ruled[0] / free[0], ruled[1] / free[1]
+
+
+def _bytes_alone(a: Tensor, b: Tensor) -> None:
+    """Send as many bytes as transposed layers need, and do nothing with them."""
+    half = len(a)
+    sizes = [0 if peer == dist.get_rank() else 2 * half * half for peer in range(PROCESSES)]
+    dist.all_to_all_single(torch.empty(sum(sizes)), torch.empty(sum(sizes)), sizes, sizes)
+
+
+def _pairs_by_hand(a: Tensor, b: Tensor) -> None:
+    """What one would write for `a == b.T` of two matrices that two processes hold by rows, in torch's operations."""
+    half, own = len(a), dist.get_rank()
+    here, there = (slice(k * half, (k + 1) * half) for k in (own, 1 - own))
+    sizes = [0 if peer == own else 2 * half * half for peer in range(PROCESSES)]
+    given, received = torch.stack([a[:, there], b[:, there]]), torch.empty(2, half, half)
+    dist.all_to_all_single(received.view(-1), given.view(-1), sizes, sizes)
+    mean = (a[:, here] + b[:, here].T).mul_(0.5)
+    a[:, here], b[:, here] = mean, mean.T
+    a[:, there].add_(received[1].T).mul_(0.5)
+    b[:, there].add_(received[0].T).mul_(0.5)
+
+
+BY_HAND: dict[str, Callable[[Tensor, Tensor], None]] = {
+    "the bytes of transposed layers alone": _bytes_alone,
+    "transposed layers by hand": _pairs_by_hand,
+}
 
 
 def _training(rule: Callable[[Any], Any] | None, world: int) -> tuple[list[Any], torch.optim.Optimizer]:

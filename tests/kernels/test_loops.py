@@ -19,7 +19,7 @@ def test_a_part_of_a_mirror_changes_its_own_tiles_and_their_images() -> None:
     before = np.random.default_rng(0).standard_normal((2 * TILE + 3, 2 * TILE + 3))
     x = before.copy()
     upper = np.array([[0, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 2]])
-    tiles.some_mirrored(x, upper, 1.0, 0.0, 1, 2)
+    tiles.some_mirrored(x.reshape(-1), len(x), len(x), upper, 1.0, 0.0, 1, 2)
     own = np.zeros(x.shape, bool)
     own[:TILE, TILE : 2 * TILE] = own[TILE : 2 * TILE, :TILE] = True
     assert np.array_equal(x[~own], before[~own])
@@ -30,7 +30,9 @@ def test_a_part_of_two_matrices_changes_its_own_tiles() -> None:
     generator = np.random.default_rng(0)
     plain, scaled = generator.standard_normal((2 * TILE, TILE + 3)), generator.standard_normal((TILE + 3, 2 * TILE))
     one, other = plain.copy(), scaled.copy()
-    tiles.some_pairs(other, one, np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), 1.0, 0.0, 1, 3)
+    places = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    widths = other.shape[1], one.shape[1]
+    tiles.some_pairs(other.reshape(-1), one.reshape(-1), one.shape, widths, places, 1.0, 0.0, 1, 3)
     own = np.zeros(plain.shape, bool)
     own[:TILE, TILE:] = own[TILE:, :TILE] = True
     assert np.array_equal(one[~own], plain[~own])

@@ -15,8 +15,8 @@ import affinet
 from affinet import families
 from tests.shards.contract_on_shards import mesh_of, place_model, placed
 
-N, LARGE = 24, 130
-"""Matrices of the second size are read as boxes, and those of the first entry by entry."""
+N, LARGE = 24, 200
+"""Matrices of the second size are exchanged as boxes, and those of the first entry by entry."""
 ORDER = np.random.default_rng(4).permutation(LARGE)
 DENSE = np.random.default_rng(3).standard_normal((5, 2 * N * N))
 

@@ -14,23 +14,38 @@ TILE = 64
 
 
 @compiled
-def mirror(x: np.ndarray, tiles: np.ndarray, sign: float, quiet: float, threads: int) -> None:  # pragma: no cover
-    """Set `x[i, k]` and `sign · x[k, i]` to their mean, over the tiles of the upper triangle of x (n, n)."""
+def mirror(
+    x: np.ndarray, n: int, width: int, tiles: np.ndarray, sign: float, quiet: float, threads: int
+) -> None:  # pragma: no cover
+    """Set `x[i, k]` and `sign · x[k, i]` to their mean, over the tiles of the upper triangle of x (n, n).
+
+    x is flat: its rows are `width` apart, and may be parts of longer rows.
+    """
     if threads > 1:
-        share_out(some_mirrored, (x, tiles, sign, quiet), len(tiles), threads)
+        share_out(some_mirrored, (x, n, width, tiles, sign, quiet), len(tiles), threads)
     else:
-        some_mirrored(x, tiles, sign, quiet, 0, len(tiles))
+        some_mirrored(x, n, width, tiles, sign, quiet, 0, len(tiles))
 
 
 @compiled
 def pairs(
-    scaled: np.ndarray, plain: np.ndarray, tiles: np.ndarray, ratio: float, quiet: float, threads: int
+    scaled: np.ndarray,
+    plain: np.ndarray,
+    shape: tuple[int, int],
+    widths: tuple[int, int],
+    tiles: np.ndarray,
+    ratio: float,
+    quiet: float,
+    threads: int,
 ) -> None:  # pragma: no cover
-    """Move two row-major matrices to the nearest pair with `scaled == ratio · plain.T`, |ratio| ≤ 1, over all tiles."""
+    """Move two matrices to the nearest pair with `scaled == ratio · plain.T`, |ratio| ≤ 1, over all tiles.
+
+    `shape` is that of `plain`. Both are flat: `widths` is how far apart the rows of scaled and of plain are.
+    """
     if threads > 1:
-        share_out(some_pairs, (scaled, plain, tiles, ratio, quiet), len(tiles), threads)
+        share_out(some_pairs, (scaled, plain, shape, widths, tiles, ratio, quiet), len(tiles), threads)
     else:
-        some_pairs(scaled, plain, tiles, ratio, quiet, 0, len(tiles))
+        some_pairs(scaled, plain, shape, widths, tiles, ratio, quiet, 0, len(tiles))
 
 
 @compiled
@@ -46,34 +61,43 @@ def multiples(
 
 @compiled
 def some_mirrored(
-    x: np.ndarray, tiles: np.ndarray, sign: float, quiet: float, first: int, last: int
+    x: np.ndarray, n: int, width: int, tiles: np.ndarray, sign: float, quiet: float, first: int, last: int
 ) -> None:  # pragma: no cover
     """Tiles `first..last`, block by block of a cache line's width; entry by entry at the lower and the right edge."""
-    flat, n, step = x.reshape(-1), x.shape[0], LINE // x.itemsize
+    step = LINE // x.itemsize
     factor, half, faint, zero = x.dtype.type(sign), x.dtype.type(0.5), x.dtype.type(quiet), x.dtype.type(0.0)
     for t in range(first, last):
         top, left = tiles[t, 0] * TILE, tiles[t, 1] * TILE
         for i in range(top, min(top + TILE, n), step):
             for k in range(max(i, left), min(left + TILE, n), step):
                 if k + step <= n:
-                    fold_mean(flat, flat, i * n + k, k * n + i, (n, n), factor, half, faint)
+                    fold_mean(x, x, i * width + k, k * width + i, (width, width), factor, half, faint)
                     continue
                 for row in range(i, min(i + step, n)):
                     for column in range(max(row, k), n):
-                        one, other = x[row, column], x[column, row]
+                        one, other = x[row * width + column], x[column * width + row]
                         mean = (one + factor * other) * half
                         mean = zero if abs(mean) < faint * (abs(one) + abs(other)) else mean
-                        x[column, row] = factor * mean
-                        x[row, column] = mean
+                        x[column * width + row] = factor * mean
+                        x[row * width + column] = mean
 
 
 @compiled
 def some_pairs(
-    scaled: np.ndarray, plain: np.ndarray, tiles: np.ndarray, ratio: float, quiet: float, first: int, last: int
+    scaled: np.ndarray,
+    plain: np.ndarray,
+    shape: tuple[int, int],
+    widths: tuple[int, int],
+    tiles: np.ndarray,
+    ratio: float,
+    quiet: float,
+    first: int,
+    last: int,
 ) -> None:  # pragma: no cover
     """Tiles `first..last` of `plain`."""
-    n, m = plain.shape
-    one_side, other_side, step = plain.reshape(-1), scaled.reshape(-1), LINE // plain.itemsize
+    n, m = shape
+    scaled_width, plain_width = widths
+    step = LINE // plain.itemsize
     factor, weight = plain.dtype.type(ratio), plain.dtype.type(ratio / (1.0 + ratio * ratio))
     faint, zero = plain.dtype.type(quiet), plain.dtype.type(0.0)
     for t in range(first, last):
@@ -81,15 +105,16 @@ def some_pairs(
         for i in range(top, min(top + TILE, n), step):
             for k in range(left, min(left + TILE, m), step):
                 if i + step <= n and k + step <= m:
-                    fold_pair(one_side, other_side, i * m + k, k * n + i, (m, n), factor, weight, faint)
+                    at, to = i * plain_width + k, k * scaled_width + i
+                    fold_pair(plain, scaled, at, to, (plain_width, scaled_width), factor, weight, faint)
                     continue
                 for row in range(i, min(i + step, n)):
                     for column in range(k, min(k + step, m)):
-                        one, other = plain[row, column], scaled[column, row]
+                        one, other = plain[row * plain_width + column], scaled[column * scaled_width + row]
                         both = one + (other - factor * one) * weight
                         both = zero if abs(both) < faint * (abs(one) + abs(other)) else both
-                        plain[row, column] = both
-                        scaled[column, row] = factor * both
+                        plain[row * plain_width + column] = both
+                        scaled[column * scaled_width + row] = factor * both
 
 
 @compiled

@@ -75,6 +75,13 @@ class Box:
             return None
         return flat[self._offset : self._offset + prod(self._sizes)].reshape(self._sizes)
 
+    def rows_within(self, flat: np.ndarray) -> np.ndarray | None:
+        """The entries as a matrix in the flat row-major numbers; None unless each row has neighbours."""
+        if not self.is_view or len(self._sizes) != 2 or self._steps[1] != 1 or self._steps[0] < self._sizes[1]:
+            return None
+        steps = (self._steps[0] * flat.itemsize, flat.itemsize)
+        return np.lib.stride_tricks.as_strided(flat[self._offset :], self._sizes, steps)
+
     def _is_view(self, tensor: Tensor, values: Tensor) -> bool:
         """Whether `values` are the view that `read` returned, changed in place."""
         place = tensor.data_ptr() + self._offset * tensor.element_size()

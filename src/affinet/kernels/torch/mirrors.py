@@ -46,7 +46,7 @@ class MirrorKernel:
         if not compiled or like.dtype not in WIDTHS or not transposes:
             return self
         tiles = MirroredTiles(self._excluded.numpy(), self._sign, self._box.shape[0])
-        return Looped(self, OnArrays(self.names[0], tiles, self._box.within))
+        return Looped(self, OnArrays(self.names[0], tiles, self._box.rows_within))
 
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]
@@ -284,9 +284,10 @@ class MirroredTiles:
 
     def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None:
         # Restored already here, since `x` may be the parameter itself.
-        excluded = x.reshape(-1)[self._excluded]
-        self._run(x, self._tiles, self._sign, quiet, self._team(x.size, threads))
-        x.reshape(-1)[self._excluded] = excluded
+        excluded = x.flat[self._excluded]
+        flat, width = flat_rows(x)
+        self._run(flat, len(x), width, self._tiles, self._sign, quiet, self._team(x.size, threads))
+        x.flat[self._excluded] = excluded
 
 
 class PairedTiles:
@@ -296,10 +297,7 @@ class PairedTiles:
     """
 
     def __init__(self, boxes: Sequence[Box], ratio: float, *, swapped: bool) -> None:
-        from affinet.kernels.loops import openmp, tiles
-
         self._boxes, self._ratio, self._swapped = boxes, ratio, swapped
-        self._loops, self._team = tiles, openmp.team
 
     def on_entries(self, x: Tensor, *, affine: bool, quiet: float) -> bool:
         """False: both sides were copied into one tensor already, where torch's own operations are as fast."""
@@ -311,19 +309,48 @@ class PairedTiles:
             return False
         views = [box.read(side) for box, side in zip(self._boxes, sides, strict=True)]
         plain, scaled = (view.detach().numpy() for view in (views if self._swapped else views[::-1]))
-        if not plain.flags.c_contiguous:
-            plain, scaled = plain.T, scaled.T
-        if not plain.flags.c_contiguous or not (scaled.flags.c_contiguous or scaled.T.flags.c_contiguous):
+        if not fold(scaled, plain, self._ratio, quiet):
             return False
-        threads = self._team(plain.size, torch.get_num_threads())
-        if scaled.flags.c_contiguous:
-            self._loops.multiples(scaled.reshape(-1), plain.reshape(-1), self._ratio, quiet, threads)
-        else:
-            places = tiles_of(plain.shape, self._loops.TILE)
-            self._loops.pairs(scaled.T, plain, places, self._ratio, quiet, threads)
         for side in sides:
             increment_version(side)
         return True
+
+
+def fold(scaled: np.ndarray, plain: np.ndarray, ratio: float, quiet: float) -> bool:
+    """Move two matrices to the nearest pair with `scaled == ratio · plain`, |ratio| ≤ 1; False where loops cannot.
+
+    They can where one index of each matrix follows neighbours in memory: the same one, with nothing in between, or not
+    the same.
+    """
+    from affinet.kernels.loops import openmp, tiles
+
+    threads = openmp.team(plain.size, torch.get_num_threads())
+    if plain.T.flags.c_contiguous:
+        plain, scaled = plain.T, scaled.T
+    if plain.flags.c_contiguous and scaled.flags.c_contiguous:
+        tiles.multiples(scaled.reshape(-1), plain.reshape(-1), ratio, quiet, threads)
+        return True
+    if not in_rows(plain):
+        plain, scaled = plain.T, scaled.T
+    if not in_rows(plain) or not in_rows(scaled.T):
+        return False
+    (scaled_rows, scaled_width), (plain_rows, plain_width) = flat_rows(scaled.T), flat_rows(plain)
+    places = tiles_of(plain.shape, tiles.TILE)
+    widths = (scaled_width, plain_width)
+    tiles.pairs(scaled_rows, plain_rows, plain.shape, widths, places, ratio, quiet, threads)
+    return True
+
+
+def in_rows(x: np.ndarray) -> bool:
+    """Whether the entries of each row of a matrix are neighbours in memory, and its rows come one after the other."""
+    return x.strides[1] == x.itemsize and x.strides[0] >= x.shape[1] * x.itemsize
+
+
+def flat_rows(x: np.ndarray) -> tuple[np.ndarray, int]:
+    """The numbers of a matrix in rows, with those between them, as one flat array; and how far apart the rows are."""
+    width = x.strides[0] // x.itemsize
+    size = width * (len(x) - 1) + x.shape[1]
+    return np.lib.stride_tricks.as_strided(x, (size,), (x.itemsize,)), width
 
 
 @cache

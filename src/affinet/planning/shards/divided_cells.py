@@ -58,16 +58,25 @@ class CellLoops:
         other_axes = [axis for axis in range(len(box.sizes)) if axis not in looped]
         if any(not 0 <= self.start[axis] - box.offset[axis] < box.sizes[axis] for axis in other_axes):
             return LocalCells(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, ((0, 1),))
-        steps = row_major_steps(box.sizes)
-        offset = sum((self.start[axis] - box.offset[axis]) * steps[axis] for axis in other_axes)
-        ranges, dims = self.ranges_on(box), []
-        for loop, part in zip((*self.outer, *self.inner), ranges, strict=True):
-            offset += (loop.start + loop.step * part.start - box.offset[loop.axis]) * steps[loop.axis]
-            dims.append((len(part), loop.step * steps[loop.axis]))
+        ranges = self.ranges_on(box)
+        offset, dims = self.dims_on(box, ranges)
         count = len(self.outer)
         cells = _numbers(ranges[:count], [loop.size for loop in self.outer])
         entries = _numbers(ranges[count:], [loop.size for loop in self.inner])
-        return LocalCells(cells, entries, offset if len(cells) * len(entries) else 0, tuple(dims))
+        return LocalCells(cells, entries, offset if len(cells) * len(entries) else 0, dims)
+
+    def dims_on(self, box: HeldBox, ranges: Sequence[range]) -> tuple[int, tuple[Dim, ...]]:
+        """The first of some steps of the loops in the part of a process, and what each loop adds to it there."""
+        looped = {loop.axis for loop in (*self.outer, *self.inner)}
+        steps = row_major_steps(box.sizes)
+        offset = sum(
+            (self.start[axis] - box.offset[axis]) * steps[axis] for axis in range(len(box.sizes)) if axis not in looped
+        )
+        dims = []
+        for loop, part in zip((*self.outer, *self.inner), ranges, strict=True):
+            offset += (loop.start + loop.step * part.start - box.offset[loop.axis]) * steps[loop.axis]
+            dims.append((len(part), loop.step * steps[loop.axis]))
+        return offset, tuple(dims)
 
 
 def loops_of(places: Stepped) -> CellLoops | None:

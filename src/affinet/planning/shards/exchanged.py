@@ -6,7 +6,7 @@ of these. All holders compute a group from the same numbers in the same way, so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -20,7 +20,15 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Places, box, no_places
 from affinet.blocks.ties import Ties
 from affinet.language.calculus.terms import Floats, Integers, Parameter
-from affinet.planning.shards.divided_cells import CellLoops, loops_of
+from affinet.planning.shards.divided_cells import loops_of
+from affinet.planning.shards.exchanged_boxes import (
+    ExchangedBoxes,
+    boxes_of_mirror,
+    boxes_of_pairs,
+    common,
+    imaged,
+    reached,
+)
 from affinet.planning.shards.splits import HeldBox, Splits
 from affinet.system.layout import Layout
 
@@ -48,6 +56,9 @@ class Grouped(Protocol):
 
     def with_any_of(self, places: Integers) -> Groups:
         """The groups with any of these places, and those of them that are fixed."""
+
+    def boxes(self, parts: Mapping[str, Sequence[HeldBox]], process: int) -> ExchangedBoxes | None:
+        """The boxes of a process, where process k holds `parts[name][k]`; None where entries have to be listed."""
 
     def crossing(self, splits: Mapping[str, Splits], coordinate: int, dimension: int) -> int:
         """Numbers that a process gives to others: its entries, once for each process that needs them."""
@@ -119,6 +130,12 @@ class PairedBoxes:
         both = np.concatenate([pairs, pairs + size])
         return Groups(both, np.concatenate([pairs, pairs]), projection, no_places(), np.zeros(0))
 
+    def boxes(self, parts: Mapping[str, Sequence[HeldBox]], process: int) -> ExchangedBoxes | None:
+        if len(self.block.without):
+            return None
+        loops = [each for view in self.block.boxes if (each := loops_of(box(view))) is not None]
+        return boxes_of_pairs(self.block, loops, [parts[view.parameter.name] for view in self.block.boxes], process)
+
     def crossing(self, splits: Mapping[str, Splits], coordinate: int, dimension: int) -> int:
         parts = []
         for view in self.block.boxes:
@@ -126,9 +143,9 @@ class PairedBoxes:
             local_box = each.box(_process(each, coordinate, dimension))
             assert loops is not None
             assert local_box is not None
-            parts.append(_ranges(loops, local_box))
+            parts.append(reached(loops, local_box))
         first, second = parts
-        shared = prod(len(_common(*pair)) for pair in zip(first, second, strict=True))
+        shared = prod(len(common(*pair)) for pair in zip(first, second, strict=True))
         size, without = self.block.first.size, self.block.without
         sides = (without, without + size), (without + size, without)
         left_out = sum(_crossing(self.entries, splits, np.concatenate(side), coordinate, dimension) for side in sides)
@@ -156,21 +173,23 @@ class MirroredBox:
         projection = _pairs(len(lower), block.sign, shift)
         return Groups(both, np.concatenate([lower, lower]), projection, fixed, values)
 
+    def boxes(self, parts: Mapping[str, Sequence[HeldBox]], process: int) -> ExchangedBoxes | None:
+        loops = loops_of(box(self.block.view))
+        if loops is None or len(self.block.without):
+            return None
+        return boxes_of_mirror(self.block, loops, parts[self.block.view.parameter.name], process)
+
     def crossing(self, splits: Mapping[str, Splits], coordinate: int, dimension: int) -> int:
         loops, each = loops_of(box(self.block.view)), splits[self.block.view.parameter.name]
         local_box = each.box(_process(each, coordinate, dimension))
         assert loops is not None
         assert local_box is not None
-        ranges = _ranges(loops, local_box)
-        images = list(ranges)
-        for axis, other in enumerate(self.block.permutation):
-            size = loops.outer[axis].size
-            turned = range(size - ranges[axis].stop, size - ranges[axis].start)
-            images[other] = turned if axis in self.block.flips else ranges[axis]
+        ranges = reached(loops, local_box)
+        images = imaged(self.block, ranges)
         without = self.block.without
         places = np.concatenate([without, self.block.images(without)])
         left_out = _crossing(self.entries, splits, places, coordinate, dimension)
-        shared = prod(len(_common(*pair)) for pair in zip(ranges, images, strict=True))
+        shared = prod(len(common(*pair)) for pair in zip(ranges, images, strict=True))
         return prod(map(len, ranges)) - shared - left_out
 
 
@@ -191,6 +210,9 @@ class TiedClasses:
         entries = np.flatnonzero(chosen[block.classes.class_of])
         groups = block.classes.class_of[entries].astype(np.int64)
         return Groups(entries, groups, block.only(chosen).law().projection, no_places(), np.zeros(0))
+
+    def boxes(self, parts: Mapping[str, Sequence[HeldBox]], process: int) -> ExchangedBoxes | None:
+        return None
 
     def crossing(self, splits: Mapping[str, Splits], coordinate: int, dimension: int) -> int:
         every = np.arange(self.block.size)
@@ -250,21 +272,6 @@ def _crossing(entries: Places, splits: Mapping[str, Splits], places: Integers, c
 
 def _process(splits: Splits, coordinate: int, dimension: int) -> tuple[int, ...]:
     return tuple(coordinate if d == dimension else 0 for d in range(len(splits.mesh)))
-
-
-def _ranges(loops: CellLoops, local_box: HeldBox) -> list[range]:
-    """The steps of each loop that reach into a box; none where it is outside of them."""
-    looped = {loop.axis for loop in loops.outer}
-    is_outside = any(
-        not 0 <= loops.start[axis] - local_box.offset[axis] < local_box.sizes[axis]
-        for axis in range(len(local_box.sizes))
-        if axis not in looped
-    )
-    return [range(0) if is_outside else each for each in loops.ranges_on(local_box)]
-
-
-def _common(first: range, second: range) -> range:
-    return range(max(first.start, second.start), max(first.start, second.start, min(first.stop, second.stop)))
 
 
 def _sizes(processes: Integers, count: int) -> tuple[int, ...]:

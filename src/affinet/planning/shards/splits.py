@@ -88,6 +88,22 @@ class Splits:
         offset = tuple(int(index[0]) if len(index) else 0 for index in indices)
         return HeldBox(self.shape, offset, tuple(len(index) for index in indices))
 
+    def boxes_along(self, dimension: int) -> list[HeldBox] | None:
+        """What each process along a dimension of the mesh holds, which is the only one along which the weight is split.
+
+        None where a process holds several boxes.
+        """
+        split = self.by_dimension[dimension]
+        assert split is not None
+        if split.pieces > 1:
+            return None
+        boxes = []
+        for part in chunks(np.arange(self.shape[split.axis]), self.mesh[dimension]):
+            offset, sizes = [0] * len(self.shape), list(self.shape)
+            offset[split.axis], sizes[split.axis] = int(part[0]) if len(part) else 0, len(part)
+            boxes.append(HeldBox(self.shape, tuple(offset), tuple(sizes)))
+        return boxes
+
     @property
     def largest_box(self) -> HeldBox:
         """What the first process holds, of which none holds more."""

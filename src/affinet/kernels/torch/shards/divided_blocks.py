@@ -20,16 +20,18 @@ from affinet.blocks.entry_sets import View
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.kinds import AnyLinear
 from affinet.blocks.law import Projection, Rounds, Sum, run_alone
+from affinet.blocks.mirror import Mirror
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.offsets import Nest
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
-from affinet.kernels.torch.access import Box, Tensors
+from affinet.kernels.torch.access import Box, Tensors, box_of
 from affinet.kernels.torch.kernel import Decay, Kernel
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, regular_dtype_of, undisturbed
 from affinet.kernels.torch.shards.exchanged_groups import groups_on_process
 from affinet.kernels.torch.shards.held_box import groups_of, held_box, placement_of, splits_of
 from affinet.kernels.torch.shards.shared_access import SharedAccess
+from affinet.kernels.torch.shards.swapped_boxes import SwappedBoxes
 from affinet.kernels.torch.shards.totals import Exchange, Groups, PeerExchange, run_together
 from affinet.kernels.torch.torch_namespace import Torch
 from affinet.language.calculus.terms import Floats, Parameter
@@ -48,6 +50,7 @@ from affinet.planning.shards.division import (
     division_of,
 )
 from affinet.planning.shards.exchanged import Grouped, TiedClasses
+from affinet.planning.shards.exchanged_boxes import ExchangedBoxes
 
 XP = Torch()
 
@@ -89,6 +92,22 @@ class DividedBlock:
     exchange: Exchange | PeerExchange
     kernel: Kernel | None = None
     """That of the same equations over the parts of this process, where it needs nothing from the others."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The weights of the block."""
+        return self.access.names
+
+    def rounds(self, named: Tensors, *, affine: bool, floor: float, decay: Decay | None) -> Rounds[None]:
+        """Project onto the block if `affine`, and else take the tangent part, with zeros where it is noise; in place.
+
+        With `decay`, gradients g become `P(g + λ w) − λ w`.
+        """
+        x, shift = self.read(named), _decayed(self, named, decay)
+        x = x if shift is None else x + shift
+        verb = self.projection.nearest(XP, x) if affine else self.projection.tangent(XP, x, floor=floor)
+        result = yield from verb
+        self.write(named, result if shift is None else result - shift)
 
     def read(self, tensors: Tensors) -> Tensor:
         """The entries of this process in the shape of its law."""
@@ -154,10 +173,10 @@ class WholeOnEach:
 class DividedBlocks:
     """All divided blocks of a plan, whose rounds run in lockstep."""
 
-    def __init__(self, blocks: Sequence[DividedBlock], like: Mapping[str, Any]) -> None:
+    def __init__(self, blocks: Sequence[DividedBlock | SwappedBoxes], like: Mapping[str, Any]) -> None:
         """`like`: the weights, as whose parts the blocks are divided."""
         self._blocks = blocks
-        names = {name for block in blocks for name in block.access.names}
+        names = {name for block in blocks for name in block.names}
         self._placements = {name: placement_of(like[name]) for name in names}
 
     def settle(
@@ -170,48 +189,33 @@ class DividedBlocks:
         present = {name: tensor for name in self._placements if (tensor := tensors.get(name)) is not None}
         if any(placement_of(tensor) != self._placements[name] for name, tensor in present.items()):
             return False
-        every = [block for block in self._blocks if not present.keys().isdisjoint(block.access.names)]
-        blocks = [block for block in every if block.kernel is None]
+        every = [block for block in self._blocks if not present.keys().isdisjoint(block.names)]
         named = {name: present.get(name) for name in self._placements}
+        floors = [_floor(block.names, named) if quiet else 0.0 for block in every]
         device = next((tensor.device for tensor in present.values()), torch.device("cpu"))
         with undisturbed(device):
             for _ in range(passes):
-                for block in every:
-                    if block.kernel is not None:
-                        self._settle_alone(block, block.kernel, named, affine, quiet, decay)
-                shifts = [_decayed(block, named, decay) for block in blocks]
                 running = []
-                for block, shift in zip(blocks, shifts, strict=True):
-                    x = block.read(named)
-                    verb = self._verb(block, named, x if shift is None else x + shift, affine, quiet)
-                    running.append((verb, block.exchange))
-                for block, shift, result in zip(blocks, shifts, run_together(running), strict=True):
-                    block.write(named, result if shift is None else result - shift)
+                for block, floor in zip(every, floors, strict=True):
+                    if block.kernel is not None and _settled_alone(block, block.kernel, named, affine, floor, decay):
+                        continue
+                    running.append((block.rounds(named, affine=affine, floor=floor, decay=decay), block.exchange))
+                run_together(running)
         return True
 
-    def _settle_alone(
-        self, block: DividedBlock, kernel: Kernel, named: Tensors, affine: bool, quiet: float, decay: Decay | None
-    ) -> None:
-        """Project the parts of this process in place, by the kernel for them."""
-        tensors = {name: None if (x := named[name]) is None else local_part(x) for name in block.access.names}
-        floor = self._floor(block, named) if quiet else 0.0
-        weights = {} if decay is None else {name: local_part(decay.weights[name]) for name in tensors}
-        of_parts = None if decay is None else Decay(decay.rates, weights)
-        if kernel.settle(tensors, affine=affine, quiet=floor, decay=of_parts):
-            return
-        x, shift = block.read(named), _decayed(block, named, decay)
-        verb = self._verb(block, named, x if shift is None else x + shift, affine, quiet)
-        result = run_alone(verb)
-        block.write(named, result if shift is None else result - shift)
 
-    def _floor(self, block: DividedBlock, named: Tensors) -> float:
-        dtypes = [tensor.dtype for name in block.access.names if (tensor := named.get(name)) is not None]
-        return max(map(noise_floor, dtypes))
+def _settled_alone(
+    block: DividedBlock, kernel: Kernel, named: Tensors, affine: bool, floor: float, decay: Decay | None
+) -> bool:
+    """Project the parts of this process in place, by the kernel for them; False, and no change, where it cannot."""
+    tensors = {name: None if (x := named[name]) is None else local_part(x) for name in block.names}
+    weights = {} if decay is None else {name: local_part(decay.weights[name]) for name in tensors}
+    of_parts = None if decay is None else Decay(decay.rates, weights)
+    return kernel.settle(tensors, affine=affine, quiet=floor, decay=of_parts)
 
-    def _verb(self, block: DividedBlock, named: Tensors, x: Tensor, affine: bool, quiet: float) -> Rounds[Tensor]:
-        if affine:
-            return block.projection.nearest(XP, x)
-        return block.projection.tangent(XP, x, floor=self._floor(block, named) if quiet else 0.0)
+
+def _floor(names: Sequence[str], named: Tensors) -> float:
+    return max(noise_floor(tensor.dtype) for name in names if (tensor := named.get(name)) is not None)
 
 
 class _LocalBox:
@@ -266,11 +270,13 @@ def _decayed(block: DividedBlock, gradients: Tensors, decay: Decay | None) -> Te
     return block.read({name: decay.weights[name] * rate if rate else None for name, rate in rates.items()})
 
 
-Preparing = Callable[[Slices, Mapping[str, Tensor]], Any]
+Preparing = Callable[[Slices | Pairs | Mirror, Mapping[str, Tensor]], Any]
 """Sets up the kernel of a block for tensors of one process."""
 
 
-def divided(block: AnyLinear, tensors: Mapping[str, Tensor], prepare: Preparing) -> list[DividedBlock] | None:
+def divided(
+    block: AnyLinear, tensors: Mapping[str, Tensor], prepare: Preparing
+) -> list[DividedBlock | SwappedBoxes] | None:
     """The block divided between the processes that hold these tensors; None where it has to be gathered by itself."""
     named: dict[str, Any] = {parameter.name: tensors[parameter.name] for parameter, _ in block.entries.sizes}
     if not all(map(is_distributed, named.values())):
@@ -283,13 +289,13 @@ def divided(block: AnyLinear, tensors: Mapping[str, Tensor], prepare: Preparing)
         case DividedCells():
             return [_cells_on_processes(division, named[division.block.parameter.name], prepare)]
         case LocalPairs():
-            return [_pairs_on_processes(division, named)]
+            return [_pairs_on_processes(division, named, prepare)]
         case DividedClasses():
-            return _divided_ties(division, named)
+            return _divided_ties(division, named, prepare)
         case DividedCell():
             return [_divided_equations(division, named)]
         case Exchanged():
-            return _exchanged(division.grouped, division.dimension, named)
+            return _exchanged(division.grouped, division.dimension, named, prepare)
         case GivenToAll():
             return [_given_to_all(division.block, named)]
         case GatheredAlone() | LocalSet() | GatheredSet():
@@ -311,10 +317,10 @@ def _cells_on_processes(cells: DividedCells, tensor: Any, prepare: Preparing) ->
     return DividedBlock(access, projection, exchange, kernel)
 
 
-def _pairs_on_processes(pairs: LocalPairs, tensors: Mapping[str, Any]) -> DividedBlock:
+def _pairs_on_processes(pairs: LocalPairs, tensors: Mapping[str, Any], prepare: Preparing) -> DividedBlock:
     """Both entries of every pair on one process: pairs of the parts that it holds."""
     block, loops = pairs.block, pairs.loops
-    views, boxes = [], []
+    views = []
     for view, part in zip((block.first, block.second), loops, strict=True):
         name = view.parameter.name
         local_box = held_box(name, tensors[name])
@@ -322,7 +328,6 @@ def _pairs_on_processes(pairs: LocalPairs, tensors: Mapping[str, Any]) -> Divide
         dims = tuple(size for size, _ in local.dims)
         empty = 0 in dims
         views.append(View(Parameter(name, local_box.sizes), local.offset, ((0, 1),) if empty else local.dims))
-        boxes.append(Box(name, local.offset, views[-1].dims))
     shift = np.asarray(block.shift)
     if shift.size > 1:
         first = loops[0]
@@ -330,18 +335,33 @@ def _pairs_on_processes(pairs: LocalPairs, tensors: Mapping[str, Any]) -> Divide
         every = np.broadcast_to(shift, sizes).reshape([loop.size for loop in first.outer])
         ranges = first.ranges_on(held_box(block.first.parameter.name, tensors[block.first.parameter.name]))
         shift = every[tuple(slice(part.start, max(part.start, part.stop)) for part in ranges)]
-    local_block = Pairs(views[0], views[1], block.ratio, shift, block.rules)
-    return DividedBlock(_TwoBoxes(*boxes), local_block.law().projection, Exchange())
+    return _pairs_of_parts(Pairs(views[0], views[1], block.ratio, shift, block.rules), tensors, prepare)
 
 
-def _divided_ties(classes: DividedClasses, tensors: Mapping[str, Any]) -> list[DividedBlock]:
+def _pairs_of_parts(block: Pairs, tensors: Mapping[str, Any], prepare: Preparing) -> DividedBlock:
+    """Pairs of boxes of the parts of this process."""
+    access, parts = _TwoBoxes(*map(box_of, block.boxes)), {name: local_part(x) for name, x in tensors.items()}
+    kernel = prepare(block, parts) if block.first.size else None
+    return DividedBlock(access, block.law().projection, Exchange(), kernel)
+
+
+def _mirror_of_part(block: Mirror, tensors: Mapping[str, Any], prepare: Preparing) -> DividedBlock:
+    """The mirror of a box of the part of this process."""
+    name = block.view.parameter.name
+    kernel = prepare(block, {name: local_part(tensors[name])})
+    return DividedBlock(_LocalBox(name, box_of(block.view)), block.law().projection, Exchange(), kernel)
+
+
+def _divided_ties(
+    classes: DividedClasses, tensors: Mapping[str, Any], prepare: Preparing
+) -> list[DividedBlock | SwappedBoxes]:
     """Classes of one process by itself, sums over those of several, and small ones of several given to all."""
     block, small, across = classes.block, classes.small, classes.across
-    blocks: list[DividedBlock] = []
+    blocks: list[DividedBlock | SwappedBoxes] = []
     if small.any() and classes.dimension is None:
         blocks = [_given_to_all(block.only(small), tensors)]
     elif small.any():
-        blocks = _exchanged(TiedClasses(block.only(small)), classes.dimension, tensors)
+        blocks = _exchanged(TiedClasses(block.only(small)), classes.dimension, tensors, prepare)
     if not small.all():
         block, across = block.only(~small), across[~small]
         access = SharedAccess(block.entries, _device(tensors), wide=True)
@@ -382,14 +402,44 @@ def _divided_values(block: Fixed, tensors: Mapping[str, Any]) -> DividedBlock:
     return DividedBlock(access, LocalValues(block.values_at(access.local_places(tensors))), Exchange())
 
 
-def _exchanged(grouped: Grouped, dimension: int | None, tensors: Mapping[str, Any]) -> list[DividedBlock]:
-    """Groups that their holders compute, and entries whose value is known."""
+def _exchanged(
+    grouped: Grouped, dimension: int | None, tensors: Mapping[str, Any], prepare: Preparing
+) -> list[DividedBlock | SwappedBoxes]:
+    """Groups that their holders compute, by boxes where entries are in such, and entries whose value is known."""
+    boxes = _boxes_on_process(grouped, dimension, tensors)
+    if boxes is not None:
+        blocks: list[DividedBlock | SwappedBoxes] = []
+        if boxes.local is not None:
+            blocks.append(_pairs_of_parts(boxes.local, tensors, prepare))
+        if boxes.mirror is not None:
+            blocks.append(_mirror_of_part(boxes.mirror, tensors, prepare))
+        if dimension is None:
+            return blocks
+        return [*blocks, SwappedBoxes(boxes, _peers(boxes, next(iter(tensors.values())), dimension))]
     local = groups_on_process(grouped, dimension, tensors)
     blocks = [DividedBlock(local.access, local.projection, local.exchange)]
     if local.fixed is not None:
         access, values = local.fixed
         blocks.append(DividedBlock(access, LocalValues(values), Exchange()))
     return blocks
+
+
+def _boxes_on_process(grouped: Grouped, dimension: int | None, tensors: Mapping[str, Any]) -> ExchangedBoxes | None:
+    """The boxes of this process; None where entries have to be listed."""
+    if dimension is None:
+        return grouped.boxes({name: [held_box(name, tensor)] for name, tensor in tensors.items()}, 0)
+    parts = {name: splits_of(tensor).boxes_along(dimension) for name, tensor in tensors.items()}
+    known = {name: boxes for name, boxes in parts.items() if boxes is not None}
+    coordinate = next(iter(tensors.values())).device_mesh.get_coordinate()[dimension]
+    return grouped.boxes(known, coordinate) if len(known) == len(parts) else None
+
+
+def _peers(boxes: ExchangedBoxes, tensor: Any, dimension: int) -> PeerExchange:
+    """How many numbers of boxes go to each process along a dimension of the mesh, and come from it."""
+    sizes = [0] * tensor.device_mesh.size(dimension)
+    for crossing in boxes.crossings:
+        sizes[crossing.peer] += crossing.size
+    return PeerExchange(tensor.device_mesh.get_group(dimension), tuple(sizes), tuple(sizes))
 
 
 def _given_to_all(block: AnyLinear, tensors: Mapping[str, Any]) -> DividedBlock:

@@ -57,9 +57,8 @@ class PeerExchange:
     received: tuple[int, ...]
 
 
-def run_together(running: Sequence[tuple[Rounds[Tensor], Exchange | PeerExchange]]) -> list[Tensor]:
-    """The results of verbs that run in lockstep, on all processes in the same order."""
-    results: dict[int, Tensor] = {}
+def run_together(running: Sequence[tuple[Rounds[None], Exchange | PeerExchange]]) -> None:
+    """Run verbs in lockstep, on all processes in the same order."""
     answers: dict[int, Any] = dict.fromkeys(range(len(running)))
     while answers:
         sums: dict[int, tuple[Tensor, Exchange]] = {}
@@ -68,15 +67,13 @@ def run_together(running: Sequence[tuple[Rounds[Tensor], Exchange | PeerExchange
             rounds, exchange = running[number]
             try:
                 numbers = rounds.send(answer).numbers
-            except StopIteration as stop:
-                results[number] = stop.value
+            except StopIteration:
                 continue
             if isinstance(exchange, PeerExchange):
                 swaps[number] = numbers, exchange
             else:
                 sums[number] = numbers, exchange
         answers = _added_up(sums) | _swapped(swaps)
-    return [results[number] for number in range(len(running))]
 
 
 def _swapped(requests: dict[int, tuple[Tensor, PeerExchange]]) -> dict[int, Tensor]:
@@ -86,6 +83,10 @@ def _swapped(requests: dict[int, tuple[Tensor, PeerExchange]]) -> dict[int, Tens
         messages.setdefault((exchange.group, numbers.dtype), []).append(number)
     answers: dict[int, Tensor] = {}
     for (group, _), members in messages.items():
+        if len(members) == 1:
+            numbers, exchange = requests[members[0]]
+            answers[members[0]] = _all_to_all(numbers, exchange.received, exchange.sent, group)
+            continue
         pieces = [requests[number][0].split(requests[number][1].sent) for number in members]
         sizes = [requests[number][1].received for number in members]
         outgoing = torch.cat([piece for to_process in zip(*pieces, strict=True) for piece in to_process])
@@ -93,8 +94,7 @@ def _swapped(requests: dict[int, tuple[Tensor, PeerExchange]]) -> dict[int, Tens
             [sum(each) for each in zip(*counts, strict=True)]
             for counts in ([requests[number][1].sent for number in members], sizes)
         )
-        incoming = outgoing.new_empty(sum(received))
-        torch.distributed.all_to_all_single(incoming, outgoing, received, sent, group=group)
+        incoming = _all_to_all(outgoing, received, sent, group)
         by_process = [
             part.split([size[process] for size in sizes]) for process, part in enumerate(incoming.split(received))
         ]
@@ -102,6 +102,13 @@ def _swapped(requests: dict[int, tuple[Tensor, PeerExchange]]) -> dict[int, Tens
             (number, torch.cat(parts)) for number, parts in zip(members, zip(*by_process, strict=True), strict=True)
         )
     return answers
+
+
+def _all_to_all(numbers: Tensor, received: Sequence[int], sent: Sequence[int], group: ProcessGroup) -> Tensor:
+    """What the processes of a group give to this one, in their order; of its numbers each gets the next `sent`."""
+    incoming = numbers.new_empty(sum(received))
+    torch.distributed.all_to_all_single(incoming, numbers, list(received), list(sent), group=group)
+    return incoming
 
 
 def _added_up(requests: dict[int, tuple[Tensor, Exchange]]) -> dict[int, Tensor]:
