@@ -46,6 +46,7 @@ def test_entries_are_explained_by_the_plan_of_the_job(affinet: Command, job: Pat
         '    hidden1.weight[0, 1] - hidden1.weight[2, 0] == 0    "a tie"',
         "  in 1 equation:",
         '    hidden1.weight[0, 1] - hidden1.weight[2, 0] == 0    "a tie"',
+        "  column 1 is about the feature 'width'",
         "output.bias[0] is in no rule: nothing constrains it.",
         "  free: 1 (0 is determined, 1 is free)",
         "hidden1.weight[0, :]: 3 entries",

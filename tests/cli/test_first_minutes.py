@@ -73,7 +73,8 @@ def test_four_commands_and_one_changed_line_lead_from_a_table_to_a_rule_that_hol
     assert "polars" in modules_of(written)
     assert "The target is the last column, 'Price in €'." in written.stdout
     left_out = re.findall(r"^Column '(.*)' is left out: ", written.stdout, re.MULTILINE)
-    assert left_out == ["Flat", "District", "Listed on", "Built"]
+    assert left_out == ["Flat", "Listed on", "Built"]
+    assert "Column 'District' is text, which becomes 3 features of zeros and ones: 'District=Mitte'" in written.stdout
 
     job = fresh / "job.toml"
     before = job.read_text(encoding="utf-8")

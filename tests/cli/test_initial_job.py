@@ -136,17 +136,45 @@ def test_columns_that_cannot_be_features_are_left_out_with_the_reason(affinet: C
     (folder / "mixed.csv").write_text("\n".join([",size,place,day,floors,price", *rows]))
     written = affinet("init", "mixed.csv")
     assert written.exit_code == 0, written.output
-    assert "Column 'place' is left out: it is not numbers (such as 'Ulm').\n" in written.stdout
+    assert "Column 'place' is left out: it is 'Ulm' in every row.\n" in written.stdout
+    assert "Column 'day' is left out: dates (such as '2020-01-01') in column 'day'. Write what" in written.stdout
     assert "Column 'floors' is left out: 1 value missing, NaN or infinite in column 'floors', the" in written.stdout
     assert "Column '' is left out: it has no name, as row numbers that pandas wrote.\n" in written.stdout
-    assert written.stdout.count("write each category as a column of zeros and ones") == 1
     assert "[data]" not in written.stdout
     text = (folder / "job.toml").read_text(encoding="utf-8")
     assert 'ignore = ["", "place", "day", "floors"]\n' in text
     assert "#   0 'size'\n" in text
+    assert "encode" not in text
     assert affinet("check", "job.toml").exit_code == 0
     (folder / "job.toml").write_text(text.replace('"floors"]', '"flors"]'))
     assert "has no column 'flors'. Did you mean 'floors'?" in affinet("check", "job.toml").stderr
+
+
+QUOTED = """named = '''hidden1.weight[:, "colour=it's"] == hidden1.weight[:, "a=b=x=1"]'''"""
+
+
+def test_columns_of_text_become_features_that_rules_name(affinet: Command, folder: Path) -> None:
+    cells = ["no", "Yes", "yes"], ["red", "it's", "<b>", 'a ""b""'], ["x=1", "x=2"]
+    rows = [",".join([str(k + 1), *(f'"{each[k % len(each)]}"' for each in cells), f"{k / 3}"]) for k in range(36)]
+    (folder / "shop.csv").write_text("\n".join(["row,new,colour,a=b,price", *rows]) + "\n")
+    written = affinet("init", "shop.csv")
+    assert written.exit_code == 0, written.output
+    assert "36 rows, 10 features; regression" in written.stdout
+    assert "Column 'row' counts the rows. If it means nothing else, list it in 'ignore' of [data].\n" in written.stdout
+    named = "3 features of zeros and ones: 'new=Yes', 'new=no', 'new=yes'. Of them 'Yes' and 'yes' differ in capital"
+    assert f"Column 'new' is text, which becomes {named} letters alone.\n" in written.stdout
+    text = (folder / "job.toml").read_text(encoding="utf-8")
+    assert '\ntext = "encode" ' in text
+    assert """4 'colour=<b>', 5 'colour=a "b"', 6 "colour=it's", 7 'colour=red'""" in text
+    assert "Rules may name it, as in hidden1.weight[:, 'row']. The features:\n" in text
+    found = [rule[1] for rule in COMMENTED.finditer(text)]
+    assert len(found) == len(RULES) + 1
+    assert "hidden1.weight[:, ['new=Yes', 'new=no', 'new=yes']].sum(dim=1) == 0" in found[-1]
+    for rule in (*found, QUOTED):
+        (folder / "job.toml").write_text(f"{text}\n{rule}\n", encoding="utf-8")
+        checked = affinet("check", "job.toml")
+        assert checked.exit_code == 0, f"{rule}: {checked.output}"
+        assert "No contradictions" in checked.stdout
 
 
 def test_few_whole_numbers_are_classes_where_they_are_repeated(affinet: Command, folder: Path) -> None:

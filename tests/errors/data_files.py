@@ -74,9 +74,49 @@ def data_without_features(folder: Path) -> None:
     load(folder, "kind\nowl\ncat\n")
 
 
-@case(DataError, "Features that are text or dates.", "Write categories as zeros and ones.")
+@case(DataError, "Features that are text.", 'Write text = "encode".', fragment="features that are not numbers")
 def features_that_are_text(folder: Path) -> None:
     load(folder, "length,width,kind\nlong,1,owl\nshort,2,cat\n")
+
+
+def load_text(folder: Path, words: list[str], column: str = "colour") -> None:
+    rows = "\n".join(f"{words[k % len(words)]},{k % 3},{'owl' if k % 2 else 'cat'}" for k in range(12))
+    load(folder, f"{column},colour=red,kind\n{rows}\n", text="encode")
+
+
+@case(DataError, "Gaps in a column of text.", "Fill them in, such as with a word.", fragment="becomes a category")
+def text_with_gaps(folder: Path) -> None:
+    load_text(folder, ["red", ""])
+
+
+@case(DataError, "Text that is dates.", "Write numbers.", fragment="has dates")
+def text_that_is_dates(folder: Path) -> None:
+    load_text(folder, ["2024-03-01", "2024-03-02"])
+
+
+@case(DataError, "Text of many words.", "Write shorter words, or leave the column out.", fragment="has free text")
+def text_that_is_free(folder: Path) -> None:
+    load_text(folder, ["one word after another " * 5, "few words"])
+
+
+@case(DataError, "Names or identifiers.", "Leave the column out.", fragment="in each row of column")
+def text_that_is_different_in_each_row(folder: Path) -> None:
+    load_text(folder, [f"No. {k}" for k in range(12)])
+
+
+@case(DataError, "More categories than rows can teach.", "Group them, or leave the column out.", fragment="at most 50")
+def text_of_many_categories(folder: Path) -> None:
+    load_text(folder, [f"No. {k}" for k in range(8)])
+
+
+@case(DataError, "Spaces around a word in some rows.", "Remove them.", fragment="differ in spaces alone")
+def text_that_differs_in_spaces(folder: Path) -> None:
+    load_text(folder, ["red", " red"])
+
+
+@case(DataError, "A column is called as a category of another one.", "Rename one.", fragment="has two features")
+def text_and_a_column_of_one_name(folder: Path) -> None:
+    load_text(folder, ["red", "blue"])
 
 
 @case(DataError, "Gaps in the table.", "Fill them in, or remove the rows.")

@@ -46,9 +46,9 @@ def a_first_job_for_a_last_column_of_one_value(folder: Path) -> None:
     begin(folder, None, rows="length,kind\n" + "1,owl\n2,owl\n" * 6)
 
 
-@case(DataError, "All other columns are text or have gaps.", "Give a column of numbers.", fragment="can be a feature")
+@case(DataError, "All other columns are names or have gaps.", "Give another column.", fragment="can be a feature")
 def a_first_job_without_features(folder: Path) -> None:
-    begin(folder, rows="place,kind\n" + "Ulm,owl\nBonn,cat\n" * 6)
+    begin(folder, rows="name,kind\n" + "\n".join(f"No. {k},{'owl' if k % 2 else 'cat'}" for k in range(12)))
 
 
 @case(DataError, "A misspelt column.", "Take the one that is suggested.", fragment="Did you mean 'kind'?")

@@ -58,11 +58,14 @@ def a_job_with_a_wrong_line_of_rules(folder: Path) -> None:
     prepared(folder, (NO_RULES[0], '[rules]\nsums = "hidden1.weight.sum() = 1"'))
 
 
-@case(
-    JobError, "A column has its name for an index.", "Write its number.", fragment="feature k: 0 'length', 1 'width'."
-)
-def a_rule_with_the_name_of_a_column(folder: Path) -> None:
-    prepared(folder, (NO_RULES[0], """[rules]\nsums = "hidden1.weight[:, 'width'] >= 0\""""))
+@case(JobError, "A misspelt feature.", "Take the one that is suggested.", fragment="Did you mean 'width'?")
+def a_rule_with_a_misspelt_feature(folder: Path) -> None:
+    prepared(folder, (NO_RULES[0], """[rules]\nsums = "hidden1.weight[:, 'widht'] >= 0\""""))
+
+
+@case(JobError, "A data set without text is to be encoded.", "Remove the key.", fragment="sklearn:iris has no text")
+def text_of_a_data_set_of_numbers(folder: Path) -> None:
+    job(folder, ('source = "small.csv"\ntarget = "kind"', 'source = "sklearn:iris"\ntext = "encode"'))
 
 
 @case(JobError, "Two lines of [rules] have one name.", "Rename one.", fragment="two rules have the name 'sums'")

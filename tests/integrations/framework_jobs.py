@@ -60,6 +60,12 @@ says = "hidden1.weight.sum(dim=1) == 1"
 name = "a tie"
 says = "output.weight[0, 1] == hidden1.bias[2]"
 """
+NAMED = f"""\
+{EQUATIONS}
+[[rule]]
+name = "blue adds"
+says = "hidden1.weight[:, 'colour=blue'] >= 0"
+"""
 SETS = """\
 [[rule]]
 name = "signs"
@@ -120,7 +126,7 @@ def jobs(framework: str) -> dict[str, str]:
     optimum = job(framework, hidden=[], rules=LINEAR, rate=0.25, epochs=50, batch=ROWS)
     single = {
         "float32": job(framework, dtype="float32", optimizer="Adam", rate=0.05, hidden=[4, 3], batch=7),
-        "classes": job(framework, dtype="float32", target="kind", optimizer="AdamW", rate=0.05),
+        "classes": job(framework, dtype="float32", target="kind", optimizer="AdamW", rate=0.05, rules=NAMED),
         "sets": job(framework, dtype="float32", optimizer="Adam", rate=0.05, rules=SETS),
     }
     return {**steps, "optimum": optimum, **single, **({} if framework == "keras" else reparametrized(framework))}
@@ -152,15 +158,19 @@ def table() -> str:
 
 
 def text_for(name: str, text: str) -> str:
-    """The job with the column that it does not learn left out of its table."""
-    return text.replace("table.csv", "classes.csv" if name == "classes" else "numbers.csv")
+    """The job with the column that it does not learn left out of its table; the one of classes has text."""
+    if name != "classes":
+        return text.replace("table.csv", "numbers.csv")
+    return text.replace('"table.csv"', '"classes.csv"\ntext = "encode"')
 
 
 def write_tables(folder: Path) -> None:
-    """The tables, each without the other's target."""
+    """The tables, each without the other's target; the one of classes has a column of text."""
     lines = [line.split(",") for line in table().splitlines()]
     (folder / "numbers.csv").write_text("\n".join(",".join(line[:3]) for line in lines) + "\n")
-    (folder / "classes.csv").write_text("\n".join(",".join([*line[:2], line[3]]) for line in lines) + "\n")
+    colours = ["colour", *("red", "blue", "green") * len(lines)]
+    classes = [[*line[:2], colour, line[3]] for line, colour in zip(lines, colours, strict=False)]
+    (folder / "classes.csv").write_text("\n".join(",".join(line) for line in classes) + "\n")
 
 
 def call(*words: object) -> Result:

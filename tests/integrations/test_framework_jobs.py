@@ -180,6 +180,17 @@ def test_rules_hold_and_plans_and_names_are_those_of_torch(framework: str) -> No
 
 
 @each_framework
+def test_text_becomes_the_same_features_in_each_framework(framework: str) -> None:
+    ours, theirs = (runs(f).folder / "classes whole" / "scaling.json" for f in (framework, "torch"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    features = json.loads(ours.read_bytes())["features"]
+    assert features == ["first", "second", "colour=blue", "colour=green", "colour=red"]
+    weight = trained.weights(runs(framework).folder, "classes")["hidden1.weight"]
+    assert weight.shape == (4, 5)
+    assert weight[:, 2].min() >= 0
+
+
+@each_framework
 def test_a_stopped_run_goes_on_to_the_bits_of_a_run_in_one_go(framework: str) -> None:
     names = trained.stopped_jobs(framework.partition("-")[0])
     assert {name: runs(framework).whole[name]["stopped"] for name in names} == dict.fromkeys(names, 130)

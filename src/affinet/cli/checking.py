@@ -37,9 +37,19 @@ def explain(job: JobFile, entries: Sequence[str], screen: Screen) -> None:
 
     expressions = [parse_entry(entry, find) for entry in entries]
     for expression in expressions:
-        screen.say(str(explanation_of(rules.plan, expression)))
+        screen.say(f"{explanation_of(rules.plan, expression)}{_feature_line(expression)}")
     if rules.left_out:
         screen.say(f"Without {listed([repr(name) for name in rules.left_out], 4)}, which training approaches alone.")
+
+
+def _feature_line(expression: Expression) -> str:
+    """The line about the feature that an entry of the first weight is about, or an empty text."""
+    term = expression.terms[0] if expression.size == 1 and len(expression.terms) == 1 else None
+    features = term.parameter.labels[-1] if term is not None and term.parameter.labels else None
+    if term is None or features is None:
+        return ""
+    column = term.offset % len(features)
+    return f"\n  column {column} is about the feature {features[column]!r:.100}"
 
 
 def check(job: JobFile, screen: Screen) -> None:
@@ -64,7 +74,9 @@ def check(job: JobFile, screen: Screen) -> None:
         return
     screen.say(f"No contradictions: {_rows_text(plan.system)}, rank {rank}, redundant {redundant}.")
     screen.say(f"{counted(findings, 'finding')} to look at, above." if findings else "Nothing else to look at.")
-    screen.say(units_sentence(has_classes=planned.task == "classification"))
+    screen.say(units_sentence(has_classes=planned.task == "classification", has_text=planned.has_text))
+    for notice in planned.notices:
+        screen.say(notice)
     within = ", within the inequalities" if plan.inequalities else ""
     screen.say(f"Of the network's {counted(numbers, 'number')} {free} {'is' if free == '1' else 'are'} free{within}.")
 
@@ -89,4 +101,5 @@ def _planned_after_trial(job: JobFile) -> Planned:
     from affinet.cli.trainings.preparation import prepare
 
     prepared = prepare(job)
-    return Planned(prepared.rules, prepared.numbers, prepared.data.task)
+    encoding = prepared.data.scaling.encoding
+    return Planned(prepared.rules, prepared.numbers, prepared.data.task, bool(encoding.categories), encoding.notices())

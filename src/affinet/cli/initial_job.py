@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from affinet.cli.editor_schema import schema_text
-from affinet.cli.files.table_files import column_names, unusable_features
+from affinet.cli.files.table_files import survey
 from affinet.cli.initial_text import HIDDEN, SCHEMA, job_text
 from affinet.cli.jobs.conflicts import conflicts
-from affinet.cli.jobs.job import READY_MADE, DataTable, Job, ModelTable
+from affinet.cli.jobs.job import READY_MADE, DataTable, Job, ModelTable, TrainTable
 from affinet.cli.trainings.data import Lesson, Task, read_lesson
 from affinet.cli.words import counted, did_you_mean, listed
 from affinet.errors import DataError, JobError
@@ -52,13 +53,37 @@ def write_initial_job(source: str, target: str | None, out: Path | None, *, task
     if not os.path.lexists(path.with_name(SCHEMA)):
         _write(path.with_name(SCHEMA), schema_text())
     features = counted(lesson.inputs, "feature")
+    choices = (*choices, *_encoded(lesson), *lesson.encoding.notices())
     return InitialJob(path, f"{counted(len(lesson.targets), 'row')}, {features}; {lesson.decided}", choices)
+
+
+def _encoded(lesson: Lesson) -> list[str]:
+    """A sentence for each column of text."""
+    sentences = []
+    for column in lesson.encoding.categories:
+        names = lesson.encoding.names_of(column)
+        shown = listed([f"{name!r:.80}" for name in names], 6)
+        features = "1 feature" if len(names) == 1 else f"{len(names)} features"
+        sentence = f"Column {column!r} is text, which becomes {features} of zeros and ones: {shown}."
+        if alike := _differing_in_case(lesson.encoding.categories[column]):
+            sentence += f" Of them {alike[0]!r:.60} and {alike[1]!r:.60} differ in capital letters alone."
+        sentences.append(sentence)
+    return sentences
+
+
+def _differing_in_case(categories: Sequence[str]) -> tuple[str, str] | None:
+    """The first two categories that differ in capital letters alone."""
+    first: dict[str, str] = {}
+    for category in categories:
+        if (other := first.setdefault(category.casefold(), category)) != category:
+            return other, category
+    return None
 
 
 def _lesson(table: DataTable, folder: Path, *, named: bool) -> Lesson:
     """What the table teaches. Raises DataError as `read_lesson`, with the way out where the user named no target."""
     try:
-        return read_lesson(table, folder)
+        return read_lesson(table, folder, TrainTable().seed)
     except DataError as error:
         if named:
             raise
@@ -100,19 +125,19 @@ def _table_of_file(path: Path, target: str | None, folder: Path) -> tuple[DataTa
             name.encode("utf-8")
         except UnicodeEncodeError:
             raise DataError(f"{name!r} is not UTF-8, and a job file is. Rename the file, folder or column.") from None
-    names = column_names(path)
-    chosen = names[-1] if target is None else target
-    unusable = unusable_features(path, chosen)
-    if unusable and len(unusable) == len(names) - 1:
+    table = survey(path, target)
+    unusable = table.unusable
+    if unusable and len(unusable) == len(table.columns) - 1:
         reasons = " ".join(f"{name!r}: {reason}" for name, reason in unusable.items())
         raise DataError(f"no column of {path} can be a feature. {reasons}")
-    text = any("it is not numbers" in reason for reason in unusable.values())
     choices = [f"Column {name!r} is left out: {reason}" for name, reason in unusable.items()]
-    if text:
-        choices.append("To use text, write each category as a column of zeros and ones.")
+    advice = "If it means nothing else, list it in 'ignore' of [data]."
+    choices += [f"Column {name!r} counts the rows. {advice}" for name in table.counting]
     if target is None:
-        choices.insert(0, f"The target is the last column, {chosen!r}. {_other_targets(path, names[:-1])}")
-    return DataTable(source=relative, target=chosen, ignore=tuple(unusable)), tuple(choices)
+        advice = _other_targets(path, table.columns[:-1])
+        choices.insert(0, f"The target is the last column, {table.target!r}. {advice}")
+    text: dict[str, Any] = {"text": "encode"} if table.text else {}
+    return DataTable(source=relative, target=table.target, ignore=tuple(unusable), **text), tuple(choices)
 
 
 def _other_targets(path: Path, names: Sequence[str]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ MOST_SHOWN = 6
 """Equations that are shown; `Explanation.equations` is the number of all."""
 MOST_TERMS = 4
 FREE, DETERMINED = 1.0 - 1e-9, 1e-9
+INDEX = r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|(?:-?\d*:){1,2}-?\d*|-?\d+|\.\.\."""
+ENTRY_INDEX = re.compile(rf"\[\s*(?:{INDEX})\s*(?:,\s*(?:{INDEX})\s*)*\]")
 
 
 @dataclass(frozen=True)
@@ -424,7 +428,9 @@ def _planned_weight(weights: Mapping[str, Parameter], name: str) -> Expression:
 
 
 def parse_entry(text: str, find: Callable[[str], Expression]) -> Expression:
-    """The entry or slice that `text` names: `name` or `name[index, …]`, an index being an integer, a slice or `...`.
+    """The entry or slice that `text` names: `name` or `name[index, …]`.
+
+    An index is an integer, a slice, `...`, or in quotation marks the name that a position has.
 
     `find` gives the weight of a name. Raises what it raises, RuleError for another index, and ShapeError for an index
     that does not fit.
@@ -433,17 +439,22 @@ def parse_entry(text: str, find: Callable[[str], Expression]) -> Expression:
     unindexed = find(name.strip())
     if not bracket:
         return unindexed
-    parts = [part.strip() for part in indices.rstrip().removesuffix("]").split(",")]
-    if not indices.rstrip().endswith("]") or not all(
-        re.fullmatch(r"-?\d+|\.\.\.|(-?\d*:){1,2}-?\d*", p) for p in parts
-    ):
+    try:
+        if ENTRY_INDEX.fullmatch(bracket + indices.rstrip()) is None:
+            raise ValueError("parts that are not indices")
+        items = tuple(_index(part) for part in re.findall(INDEX, indices))
+    except (ValueError, SyntaxError):  # or an escape in a name that Python does not have
         raise RuleError(
             f"{text!r:.80} is not an entry: an index holds integers and slices, as in {name}[0, 1] or {name}[0, :]."
-        )
-    return unindexed[tuple(_index(part) for part in parts)]
+        ) from None
+    return unindexed[items]
 
 
 def _index(part: str) -> object:
+    if part[0] in "'\"":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(part)
     if part == "...":
         return Ellipsis
     if ":" in part:

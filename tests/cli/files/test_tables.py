@@ -144,7 +144,7 @@ def test_words_that_are_said_to_be_classes_are(tmp_path: Path) -> None:
 def test_features_of_text_are_named_with_a_way_out(tmp_path: Path) -> None:
     told = refusal(write(tmp_path, {"name": ["x", "z"], "other": ["p", "q"], "n": [1, 2], "y": [1, 2]}))
     assert "features that are not numbers: name, other; 'name' is String (such as 'x')" in told
-    assert "Remove the columns, or write each category as a column of zeros and ones." in told
+    assert "Say text = \"encode\" in [data], and each category is a feature. Or list the column in 'ignore'" in told
 
 
 def test_dates_are_no_numbers_and_no_target(tmp_path: Path) -> None:

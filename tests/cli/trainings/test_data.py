@@ -39,7 +39,7 @@ def test_every_ready_data_set_is_scaled_by_its_train_rows(name: str, inputs: int
 def test_the_scaling_that_is_stored_leads_from_raw_rows_to_the_rows_of_the_training() -> None:
     for name, keys in (("diabetes", {"target_mean", "target_spread"}), ("wine", {"classes"})):
         table, path = DataTable(source=f"sklearn:{name}"), Path()
-        data, lesson = load_data(table, path, seed=0), read_lesson(table, path)
+        data, lesson = load_data(table, path, seed=0), read_lesson(table, path, 0)
         stored = json.loads(data.scaling.text())
         assert set(stored) == {"features", "means", "spreads", "target"} | keys
         scaled = (lesson.examples.features - stored["means"]) / stored["spreads"]

@@ -9,6 +9,7 @@ import torch
 
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.trainings.data import Data
+from affinet.cli.trainings.encoding import Encoding
 from affinet.cli.trainings.row_scaling import Scaling
 from affinet.cli.trainings.torch.keeping import Learner
 from affinet.cli.trainings.torch.stepping import Rows, rows_for, take_step
@@ -24,7 +25,7 @@ def data(task: str) -> Data:
     features = random.normal(size=(24, 3))
     targets = (features[:, 0] > 0).astype(np.int64) if task == "classification" else features @ [1.0, -2.0, 0.5]
     outputs = 2 if task == "classification" else 1
-    unscaled = Scaling(("a", "b", "c"), np.zeros(3), np.ones(3), "y")
+    unscaled = Scaling(Encoding(("a", "b", "c"), {}, {}, {}), np.zeros(3), np.ones(3), "y")
     parts = features[:16], targets[:16], features[16:], targets[16:]
     return Data(task, "", outputs, *parts, unscaled)  # type: ignore[arg-type]
 

@@ -27,7 +27,7 @@ def refuse_gaps(path: Path, column: pl.Series, *, is_target: bool = False) -> No
     if column.dtype.is_float():
         missing = missing | ~column.is_finite().fill_null(False)
     if missing.any():
-        raise _missing_values_error(path, column, missing, is_target)
+        raise missing_values_error(path, column, missing, is_target)
     if column.dtype.is_float() and (too_large := column.abs() > LARGEST).any():
         raise DataError(
             f"{path} has numbers beyond {LARGEST:g} in column {column.name!r}, the first in "
@@ -54,7 +54,7 @@ def refuse_stray_words(path: Path, column: pl.Series, *, is_target: bool = False
     if is_word.any() or (is_target and not is_typed.any()):
         is_missing = column.is_in(list(NEVER_A_CLASS)).fill_null(False) & is_target
     if is_missing.any():
-        raise _missing_values_error(path, column, is_missing, is_target)
+        raise missing_values_error(path, column, is_missing, is_target)
     if is_word.any() and is_typed.any() and not classes:
         raise _stray_words_error(path, column, is_word, "a number" if is_number.any() else "true or false", is_target)
     if is_number.all() and not is_target:
@@ -65,10 +65,13 @@ def refuse_stray_words(path: Path, column: pl.Series, *, is_target: bool = False
         )
 
 
-def _missing_values_error(path: Path, column: pl.Series, missing: pl.Series, is_target: bool) -> DataError:
+def missing_values_error(
+    path: Path, column: pl.Series, missing: pl.Series, is_target: bool = False, *, way_out: str = ""
+) -> DataError:
+    """The error about the `missing` values of a column, with a further way out."""
     return DataError(
         f"{path} has {counted(int(missing.sum()), 'value')} missing, NaN or infinite in column {column.name!r}, "
-        f"the first in {_place(path, column, missing)}. Fill them in or remove the rows."
+        f"the first in {_place(path, column, missing)}. Fill them in or remove the rows.{way_out}"
         f"{'' if is_target else OR_IGNORE}"
     )
 

@@ -30,14 +30,19 @@ def read_separated(path: Path) -> pl.DataFrame:
     if damaged := [name for name in frame.columns if "\N{REPLACEMENT CHARACTER}" in name]:
         raise DataError(f"the header of {path} is not UTF-8: {damaged[0]!r}.{SAVE_AS_UTF8}")
     if options["separator"] == "," or not _columns_with(frame, COMMA_NUMBER):
-        return frame
+        return _with_plain_names(frame)
     frame = pl.read_csv(path, decimal_comma=True, **options)
     if pointed := _columns_with(frame, POINT_NUMBER):
         raise DataError(
             f"{path} has numbers with decimal commas, and with points in column {pointed[0]!r}. "
             f"Write all of them alike."
         )
-    return frame
+    return _with_plain_names(frame)
+
+
+def _with_plain_names(frame: pl.DataFrame) -> pl.DataFrame:
+    """The table with `"` in the names of columns where the file has `""`, which Polars keeps in a header."""
+    return frame.rename({name: plain for name in frame.columns if (plain := name.replace('""', '"')) != name})
 
 
 def separator_of(path: Path) -> str:

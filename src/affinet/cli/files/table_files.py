@@ -1,10 +1,10 @@
-"""Read tables from CSV and Parquet files: numeric features and a target; errors name the column and the row."""
+"""Read tables from CSV and Parquet files: features and a target; errors name the column and the row."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from polars.exceptions import PanicException, PolarsError
 from affinet.cli.files.cells import OR_IGNORE, refuse_gaps, refuse_stray_words
 from affinet.cli.files.parquet import read_parquet
 from affinet.cli.files.separated import SAVE_AS_UTF8, read_separated
+from affinet.cli.files.text_columns import TEXT, categories_of, numbers_of_categories
 from affinet.cli.words import did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
 from affinet.system.files import MISSING, unreadable
@@ -31,8 +32,8 @@ NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 class Examples:
     """Rows to learn from: `features` (rows, columns) in float64, one `target` per row, and the name of their source.
 
-    `names` are those of the features. `kind` is the kind of the target's values: "text", "truth values",
-    "whole numbers" or "decimal numbers".
+    `names` are those of the columns. A column of text has its `categories`, and their numbers in `features`. `kind` is
+    the kind of the target's values: "text", "truth values", "whole numbers" or "decimal numbers".
     """
 
     source: str
@@ -41,14 +42,17 @@ class Examples:
     target_name: str
     kind: str
     names: tuple[str, ...]
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def read_examples(path: Path, target: str, *, ignore: Sequence[str] = (), classes: bool = False) -> Examples:
+def read_examples(
+    path: Path, target: str, *, ignore: Sequence[str] = (), classes: bool = False, encode: bool = False
+) -> Examples:
     """The examples in the table `path`, whose column `target` is to be predicted from all others but those to `ignore`.
 
-    `classes` says that words in the target are classes even where its other values are numbers. Raises DataError: no
-    such file, malformed, no rows, no such column, no features, features that are text, missing or infinite values, a
-    word among the numbers of a column.
+    `classes` says that words in the target are classes even where its other values are numbers; `encode`, that columns
+    of text are categories. Raises DataError: no such file, malformed, no rows, no such column, no features, text that
+    is not to be encoded or cannot be, missing or infinite values, a word among the numbers of a column.
     """
     frame = _read(path)
     for name in (target, *ignore):
@@ -62,38 +66,67 @@ def read_examples(path: Path, target: str, *, ignore: Sequence[str] = (), classe
     for name in features.columns:
         refuse_stray_words(path, features[name])
     refuse_stray_words(path, frame[target], is_target=True, classes=classes)
-    _refuse_other_types(path, features)
-    for name in (*features.columns, target):
-        refuse_gaps(path, frame[name], is_target=name == target)
+    text = [name for name, dtype in features.schema.items() if encode and dtype in TEXT]
+    _refuse_other_types(path, features.drop(text))
+    categories = {name: categories_of(path, features[name]) for name in text}
+    features = features.with_columns(numbers_of_categories(features[name], categories[name]) for name in text)
+    for name in features.columns:
+        refuse_gaps(path, features[name])
+    refuse_gaps(path, frame[target], is_target=True)
     column, kind = _target(path, frame[target])
-    return Examples(path.name, features.cast(pl.Float64).to_numpy(), column, target, kind, tuple(features.columns))
+    rows = features.cast(pl.Float64).to_numpy()
+    return Examples(path.name, rows, column, target, kind, tuple(features.columns), categories)
 
 
-def unusable_features(path: Path, target: str) -> dict[str, str]:
-    """Column → why it cannot or should not be a feature, for the columns of the table `path` other than `target`.
+@dataclass(frozen=True)
+class Survey:
+    """The columns of a table: those `unusable` as features, each with the reason, and those that are encoded `text`.
 
-    A column without a name holds the row numbers that pandas writes, from which nothing can be learnt. Raises DataError
-    where the table cannot be read, or has no column `target`.
+    `counting` are columns that number the rows 1, 2, 3, …, or from 0.
+    """
+
+    columns: tuple[str, ...]
+    target: str
+    unusable: Mapping[str, str]
+    text: tuple[str, ...]
+    counting: tuple[str, ...]
+
+
+def survey(path: Path, target: str | None) -> Survey:
+    """Look at the columns of the table `path`, of which the last is the target where `target` is None.
+
+    Text is usable as a feature for each of its categories. A column without a name holds the row numbers that pandas
+    writes, from which nothing can be learnt, as from a column of one value. Raises DataError where the table cannot be
+    read, or has no column `target`.
     """
     frame = _read(path)
-    _refuse_unknown(path, frame, target)
-    reasons = {}
-    for name in frame.drop(target).columns:
-        try:
-            refuse_stray_words(path, frame[name])
-            refuse_gaps(path, frame[name])
-        except DataError as error:
-            reasons[name] = str(error).removesuffix(OR_IGNORE).removeprefix(f"{path} has ")
-        if not _is_of_numbers(frame[name].dtype):
-            reasons.setdefault(name, f"it is not numbers{_first_value(frame[name])}.")
-        if not name:
-            reasons[name] = "it has no name, as row numbers that pandas wrote."
-    return reasons
+    chosen = frame.columns[-1] if target is None else target
+    _refuse_unknown(path, frame, chosen)
+    features = frame.drop(chosen)
+    unusable = {column.name: reason for column in features if (reason := _why_unusable(path, column))}
+    text = tuple(column.name for column in features if column.dtype in TEXT and column.name not in unusable)
+    counting = tuple(column.name for column in features if column.name not in unusable and _counts_rows(column))
+    return Survey(tuple(frame.columns), chosen, unusable, text, counting)
 
 
-def column_names(path: Path) -> list[str]:
-    """The columns of the table `path`. Raises DataError where it cannot be read, or has no rows."""
-    return _read(path).columns
+def _counts_rows(column: pl.Series) -> bool:
+    numbers = np.arange(len(column))
+    return column.dtype.is_integer() and any(np.array_equal(column.to_numpy(), numbers + first) for first in (0, 1))
+
+
+def _why_unusable(path: Path, column: pl.Series) -> str:
+    if not column.name:
+        return "it has no name, as row numbers that pandas wrote."
+    try:
+        refuse_stray_words(path, column)
+        if column.dtype in TEXT:
+            categories_of(path, column)
+        refuse_gaps(path, column)
+    except DataError as error:
+        return str(error).removesuffix(OR_IGNORE).removeprefix(f"{path} has ")
+    if column.dtype not in TEXT and not _is_of_numbers(column.dtype):
+        return f"it is not numbers{_first_value(column)}."
+    return f"it is {str(column[0])!r:.60} in every row." if column.n_unique() == 1 else ""
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -133,10 +166,11 @@ def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:
     if not refused_names:
         return
     name = refused_names[0]
+    is_text = features[name].dtype in TEXT
+    way_out = 'Say text = "encode" in [data], and each category is a feature.' if is_text else "Write numbers."
     raise DataError(
         f"{path} has features that are not numbers: {listed(refused_names)}; "
-        f"{name!r} is {features[name].dtype}{_first_value(features[name])}. "
-        f"Remove the columns, or write each category as a column of zeros and ones.{OR_IGNORE}"
+        f"{name!r} is {features[name].dtype}{_first_value(features[name])}. {way_out}{OR_IGNORE}"
     )
 
 
@@ -150,7 +184,7 @@ def _first_value(column: pl.Series) -> str:
 
 
 def _target(path: Path, column: pl.Series) -> tuple[Array, str]:
-    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+    if column.dtype in TEXT:
         return column.cast(pl.String).to_numpy().astype(str), "text"
     if column.dtype == pl.Boolean:
         return column.cast(pl.String).to_numpy().astype(str), "truth values"

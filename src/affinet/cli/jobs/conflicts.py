@@ -51,6 +51,8 @@ def _conflicts_of_data(data: DataTable) -> Iterator[Mistake]:
     if ready_made and data.ignore:
         fact = f"{data.source} is used with all its columns; remove the key 'ignore' of [data]."
         yield Mistake(("data", "ignore"), fact)
+    if ready_made and "text" in data.model_fields_set:
+        yield Mistake(("data", "text"), f"{data.source} has no text; remove the key 'text' of [data].")
     if data.target is not None and data.target in data.ignore:
         fact = f"the column {data.target!r} is the target and in 'ignore'; remove it from one of them."
         yield Mistake(("data", "ignore"), fact)

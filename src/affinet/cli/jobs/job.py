@@ -49,6 +49,11 @@ class DataTable(Table):
         title="the columns of the file that are not used",
         description='a list of column names, such as ["name", "date"]',
     )
+    text: Literal["encode", "refuse"] = Field(
+        default="refuse",
+        title="what becomes of the columns of the file that are text",
+        description='"encode" or "refuse"',
+    )
 
 
 class ModelTable(Table):

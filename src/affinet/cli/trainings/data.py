@@ -10,6 +10,7 @@ import numpy as np
 
 from affinet.cli.files.table_files import Array, Examples, read_examples
 from affinet.cli.jobs.job import READY_MADE, DataTable
+from affinet.cli.trainings.encoding import Encoding, encoding_of
 from affinet.cli.trainings.row_scaling import Scaling, scaling_of
 from affinet.cli.words import counted
 from affinet.errors import DataError
@@ -23,6 +24,7 @@ class Lesson:
     """Examples and the targets to learn: a class number (int64) or a number per row.
 
     `outputs` is how many numbers a network returns per row. `decided` says in words which task it is and why.
+    `encoding` has the features that the columns become.
     """
 
     examples: Examples
@@ -30,20 +32,21 @@ class Lesson:
     decided: str
     targets: Array
     outputs: int
+    encoding: Encoding
 
     @property
     def inputs(self) -> int:
         """How many features a row has."""
-        return int(self.examples.features.shape[1])
+        return len(self.encoding.names)
 
 
 @dataclass(frozen=True)
 class Data:
     """Rows to train on and rows to test on: features (rows, inputs), scaled by the mean and spread of the train rows.
 
-    Targets are class numbers (int64) for classification, and scaled like the features for regression; `scaling` has the
-    means and spreads. `outputs` is how many numbers a network returns per row. `decided` says in words which task it is
-    and why.
+    Categories of text stay 0 and 1. Targets are class numbers (int64) for classification, and scaled like the features
+    for regression; `scaling` has the means and spreads. `outputs` is how many numbers a network returns per row.
+    `decided` says in words which task it is and why.
     """
 
     task: Task
@@ -68,23 +71,16 @@ class Data:
 
 def load_data(table: DataTable, folder: Path, seed: int) -> Data:
     """The data that `table` names, split by `seed`, each class in its share. Raises DataError as `read_lesson`."""
-    from sklearn.model_selection import train_test_split
-
-    lesson = read_lesson(table, folder)
-    parts = train_test_split(
-        lesson.examples.features,
-        lesson.targets,
-        test_size=table.test_fraction,
-        random_state=seed,
-        stratify=lesson.targets if lesson.task == "classification" else None,
-    )
-    return _scaled(lesson, *parts)
+    lesson = read_lesson(table, folder, seed)
+    x, x_test, y, y_test = _split(lesson.targets, lesson.task, table, seed, lesson.examples.features, lesson.targets)
+    return _scaled(lesson, lesson.encoding.encode(x), lesson.encoding.encode(x_test), y, y_test)
 
 
-def read_lesson(table: DataTable, folder: Path) -> Lesson:
+def read_lesson(table: DataTable, folder: Path, seed: int) -> Lesson:
     """The examples that `table` names, with their task and targets; paths are relative to `folder`.
 
-    Raises DataError where they cannot be read, are too few, or their target cannot be learnt.
+    `seed` decides the rows to train on, whose categories become features. Raises DataError where rows cannot be read,
+    are too few, or their target cannot be learnt, and where features of two columns would have one name.
     """
     examples = _ready_made(table.source) if table.source.startswith(READY_MADE) else _from_file(table, folder)
     task, decided = _task(examples, table.task)
@@ -98,7 +94,18 @@ def read_lesson(table: DataTable, folder: Path) -> Lesson:
         targets, outputs = _numbers(examples), 1
     _refuse_constant(examples)
     _refuse_few(examples, targets, task, table.test_fraction)
-    return Lesson(examples, task, decided, targets, outputs)
+    rows = np.arange(len(targets))
+    train_rows = _split(targets, task, table, seed, rows)[0] if examples.categories else rows
+    return Lesson(examples, task, decided, targets, outputs, encoding_of(examples, train_rows))
+
+
+def _split(targets: Array, task: Task, table: DataTable, seed: int, *arrays: Array) -> list[Array]:
+    """Of each array the rows to train on, then those to test on."""
+    from sklearn.model_selection import train_test_split
+
+    classes = targets if task == "classification" else None
+    parts: list[Array] = train_test_split(*arrays, test_size=table.test_fraction, random_state=seed, stratify=classes)
+    return parts
 
 
 def _ready_made(source: str) -> Examples:
@@ -113,7 +120,8 @@ def _ready_made(source: str) -> Examples:
 
 def _from_file(table: DataTable, folder: Path) -> Examples:
     classes = table.task == "classification"
-    return read_examples(folder / table.source, str(table.target), ignore=table.ignore, classes=classes)
+    encode = table.text == "encode"
+    return read_examples(folder / table.source, str(table.target), ignore=table.ignore, classes=classes, encode=encode)
 
 
 def _task(examples: Examples, task: Task | None) -> tuple[Task, str]:
@@ -173,7 +181,7 @@ def _refuse_few(examples: Examples, targets: Array, task: Task, test_fraction: f
 def _scaled(lesson: Lesson, x: Array, x_test: Array, y: Array, y_test: Array) -> Data:
     examples, is_regression = lesson.examples, lesson.task == "regression"
     numbers, classes = (y, None) if is_regression else (None, np.unique(examples.target))
-    scaling = scaling_of(x, examples.names, examples.target_name, numbers, classes)
+    scaling = scaling_of(x, lesson.encoding, examples.target_name, numbers, classes)
     if is_regression:
         y, y_test = ((each - scaling.target_mean) / scaling.target_spread for each in (y, y_test))
     x, x_test = ((each - scaling.means) / scaling.spreads for each in (x, x_test))

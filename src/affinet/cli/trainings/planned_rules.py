@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import affinet
 from affinet.analysis.summary import without_hints_in_python
 from affinet.cli.jobs.jobfile import JobFile
-from affinet.cli.trainings.rules import read_rules
+from affinet.cli.trainings.rules import read_rules, weights_of
 from affinet.cli.words import counted
 from affinet.errors import RuleError
 from affinet.plans.largest_part import plan_of_largest_part
@@ -47,11 +47,11 @@ class PlannedRules:
 def plan_rules(job: JobFile, network: object, features: Sequence[str] = ()) -> PlannedRules:
     """The rules of `job` for the weights of `network`, planned; with `method = "lagrange"`, those that a plan can hold.
 
-    `features` are the names of the columns that the network is trained on, which errors list. Raises JobError as
+    `features` are the names of the columns that the network is trained on, and rules may use them. Raises JobError as
     `read_rules`, and for rules that no plan can hold; InfeasibleError where rules contradict each other.
     """
-    weights = affinet.weights(network)
-    rules = read_rules(job, weights, features)
+    weights = weights_of(job, network, features)
+    rules = read_rules(job, weights)
     if job.job.train.method != "lagrange":
         plan = _planned(job, rules)
         return PlannedRules(tuple(rules), plan.system, plan, weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,23 +15,43 @@ from affinet.cli.jobs.conflicts import rule_name
 from affinet.cli.jobs.job import RuleTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.jobs.locate import KeyPath
-from affinet.cli.words import listed
-from affinet.errors import AffinetError
+from affinet.errors import AffinetError, UnknownFeatureError
+from affinet.language.expression import weight
+from affinet.language.labels import labelled
+from affinet.language.weights import Weights
 
 if TYPE_CHECKING:
-    from affinet import Constraint, Expression, Rules, Weights
+    from affinet import Constraint, Expression, Rules
 
 
-def read_rules(job: JobFile, network: object, features: Sequence[str] = ()) -> list[Constraint]:
+def weights_of(job: JobFile, network: object, features: Sequence[str]) -> Weights:
+    """The weights of `network`, a torch.nn.Module or names with shapes, as rules see them.
+
+    In the built-in network the columns of the first weight have the names of the features: `hidden1.weight[:, "age"]`.
+    """
+    weights = affinet.weights(network)
+    if job.job.model.hidden is None:
+        return weights
+    names = {first_weight(job): features or None}
+    parameters = [labelled(name, symbol.shape, names.get(name)) for name, symbol in weights.items()]
+    return Weights({each.name: weight(each) for each in parameters}, {}, {})
+
+
+def first_weight(job: JobFile) -> str:
+    """The name of the built-in network's first weight, whose columns are about the features."""
+    return "hidden1.weight" if job.job.model.hidden else "output.weight"
+
+
+def read_rules(job: JobFile, network: object) -> list[Constraint]:
     """One named constraint per [[rule]] of `job` and line of [rules], in this order; one per weight of several weights.
 
-    `network` is what `affinet.weights` takes: a torch.nn.Module, or names with shapes. `features` are names of columns.
+    `network` is what `affinet.weights` takes: a torch.nn.Module, names with shapes, or what `weights_of` gives.
 
     Raises JobError with the line of the key: text that is not a rule, unknown weights, unreadable files, wrong shapes.
     """
     weights = affinet.weights(network)
     entries = [_named_rule(job, index, rule, weights) for index, rule in enumerate(job.job.rule)]
-    entries += [_from_line(job, name, text, weights, features) for name, text in job.job.rules.items()]
+    entries += [_from_line(job, name, text, weights) for name, text in job.job.rules.items()]
     return [rule for entry in entries for rule in (entry if isinstance(entry, affinet.Rules) else [entry])]
 
 
@@ -53,24 +72,11 @@ def _from_text(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> C
         raise _with_rule_name(job, ("rule", index, "says"), rule, error) from error
 
 
-def _from_line(job: JobFile, name: str, text: str, weights: Weights, features: Sequence[str]) -> Constraint | Rules:
+def _from_line(job: JobFile, name: str, text: str, weights: Weights) -> Constraint | Rules:
     try:
         return affinet.parse(text, weights).named(name)
     except AffinetError as error:
-        fact = f'rule "{name}": {error}{_columns_hint(job, text, features)}'
-        raise job.mistake(("rules", name), fact) from error
-
-
-def _columns_hint(job: JobFile, text: str, features: Sequence[str]) -> str:
-    """Which feature each column of the first layer is about, where a rule names a column by a text."""
-    sizes = job.job.model.hidden
-    if sizes is None or not features:
-        return ""
-    first = "hidden1.weight" if sizes else "output.weight"
-    if re.search(rf"{re.escape(first)}\s*\[[^\]]*['\"]", text) is None:
-        return ""
-    columns = listed([f"{k} {name!r:.60}" for k, name in enumerate(features)])
-    return f"\nColumns are numbers: column k of {first} is about feature k: {columns}."
+        raise job.mistake(("rules", name), f'rule "{name}": {_without_advice(error)}') from error
 
 
 def _from_sentences(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Rules:
@@ -132,4 +138,11 @@ def _read_file(job: JobFile, key: KeyPath, rule: RuleTable, read: Any, name: str
 
 
 def _with_rule_name(job: JobFile, key: KeyPath, rule: RuleTable, error: AffinetError) -> AffinetError:
-    return job.mistake(key, f'rule "{rule_name(rule)}": {error}')
+    return job.mistake(key, f'rule "{rule_name(rule)}": {_without_advice(error)}')
+
+
+def _without_advice(error: AffinetError) -> str:
+    """The message of an error, without advice for users of scikit-learn whose features are called x0, x1, …."""
+    return (
+        str(error).partition(" X has no names of its own")[0] if isinstance(error, UnknownFeatureError) else str(error)
+    )

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Planned:
-    """The rules of a job with their plan, how many numbers its network holds, and the task."""
+    """The rules of a job with their plan, how many numbers its network holds, the task, and what to say of its data."""
 
     rules: PlannedRules
     numbers: int
     task: Task
+    has_text: bool
+    notices: tuple[str, ...]
 
 
 def planned_untried(job: JobFile) -> Planned | None:
@@ -35,12 +37,12 @@ def planned_untried(job: JobFile) -> Planned | None:
     """
     if job.job.model.factory is not None or job.job.train.method == "lagrange":
         return None
-    lesson = read_lesson(job.job.data, job.folder)
+    lesson = read_lesson(job.job.data, job.folder, job.job.train.seed)
     network = perceptron_of(job, lesson.inputs, lesson.outputs)
-    rules = plan_rules(job, network.shapes, lesson.examples.names)
-    return (
-        Planned(rules, network.numbers, lesson.task) if _takes_settings(job) and _surely_attached(rules.plan) else None
-    )
+    rules = plan_rules(job, network.shapes, lesson.encoding.names)
+    if not _takes_settings(job) or not _surely_attached(rules.plan):
+        return None
+    return Planned(rules, network.numbers, lesson.task, bool(lesson.encoding.categories), lesson.encoding.notices())
 
 
 def _takes_settings(job: JobFile) -> bool:
