@@ -10,8 +10,11 @@ from safetensors.numpy import load_file, save_file
 
 from affinet import Plan
 from affinet import weights as affinet_weights
+from affinet.cli.reports.changed_files import SHOWN_FROM
 from affinet.cli.runs import running
 from affinet.cli.runs.finished import read_summary
+from affinet.cli.runs.runfolder import RESULTS
+from affinet.cli.runs.start_record import JOB
 from affinet.cli.trainings.data import load_data
 from affinet.cli.trainings.perceptron import perceptron_of
 from affinet.cli.trainings.perceptron_gradient import mean_gradient
@@ -90,8 +93,13 @@ CHANGES = {
     "model.safetensors": (with_a_flipped_bit, "the weights that are drawn are those of the file as it is now"),
     "metrics.csv": (lambda content: content[: content.index(b"\n3,") + 1], "the curves are those of the file"),
     "plan.txt": (lambda _: b"garbage\n", "the rules in words and the table of the plan are those of the file"),
+    "scaling.json": (lambda content: content.replace(b"width", b"wide"), "names of columns are those of the file"),
     "job.toml": (lambda content: content + b"# later\n", "it is shown as it is now. Put the file back."),
 }
+
+
+def test_the_page_knows_what_it_takes_from_each_result() -> None:
+    assert {*SHOWN_FROM} == {*RESULTS, JOB}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -103,7 +111,7 @@ def test_a_file_that_can_be_read_and_was_changed_is_named(affinet: Command, run:
     assert f"{name} is not as the run left it: {sentence}" in page.shown
     assert ("when the run ended" in page.shown) == (name == "model.safetensors")
     restored = f"affinet train --resume run restores {name}." in page.shown
-    assert restored == (name in ("model.safetensors", "plan.txt"))
+    assert restored == (name in ("model.safetensors", "plan.txt", "scaling.json"))
     if restored:
         assert affinet("train", "--resume", "run").exit_code == 0
         assert affinet("report", "run").exit_code == 0
@@ -227,3 +235,32 @@ def test_rules_too_large_to_be_priced_are_not_and_the_page_says_so(
     page = report_of(folder / "run")
     assert "Prices of rules are not computed in runs whose rules have 2 pairs of a row and an entry." in page.shown
     assert "Loosening" not in page.shown
+
+
+@pytest.mark.parametrize("hidden", ["[5]", "[]"])
+def test_the_page_says_what_the_columns_are_about(affinet: Command, folder: Path, hidden: str) -> None:
+    rows = [f"{k % 7},{('red', '<i>', 'a b')[k % 3]},{k % 5}" for k in range(30)]
+    (folder / "shop.csv").write_text("\n".join(["<script>alert(1)</script>,colour,price", *rows]) + "\n")
+    first = "output.weight" if hidden == "[]" else "hidden1.weight"
+    text = changed(
+        ("small.csv", "shop.csv"),
+        ('"kind"', '"price"\ntask = "regression"\ntext = "encode"'),
+        ("[5]", hidden),
+        ("hidden1.weight[0, 1] == hidden1.weight[2, 0]", f"{first}[:, 'colour=red'] == 0"),
+    )
+    (folder / "job.toml").write_text(text)
+    assert affinet("train", "job.toml", "--out", "run").exit_code == 0
+    assert affinet("report", "run").exit_code == 0
+    written = (folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in written
+    assert "<i>" not in written.replace("<i></i>", "")
+    columns = written.split("What the columns are about")[1].split("</details>")[0]
+    assert [line.split("<bdi>")[1].split("</bdi>")[0] for line in columns.splitlines() if "<bdi>" in line] == [
+        "&lt;script&gt;alert(1)&lt;/script&gt;", "colour=&lt;i&gt;", "colour=a b", "colour=red",
+    ]  # fmt: skip
+    assert "<title>colour=red: 0</title>" in written
+    report_of(folder / "run")
+    for damage in ("[]", '{"features": [1]}', '{"features": ["a"]}', "no JSON", '{"features": "abcd"}'):
+        (folder / "run" / "scaling.json").write_text(damage)
+        assert affinet("report", "run").exit_code == 0
+        assert "What the columns are about" not in (folder / "run" / "report.html").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from affinet.cli.runs.finished import digest_of_file, read_digests
 from affinet.cli.runs.identity import digest_of_text
-from affinet.cli.runs.runfolder import METRICS, MODEL, PLAN, PLAN_TEXT, RESULTS, missing_results
+from affinet.cli.runs.runfolder import METRICS, MODEL, PLAN, PLAN_TEXT, RESULTS, SCALING, missing_results
 from affinet.cli.runs.start_record import JOB, StartRecord
 from affinet.cli.words import shell_word
 
@@ -15,6 +15,7 @@ SHOWN_FROM = {
     METRICS: "the curves are those of the file as it is now",
     PLAN: "the rules that are drawn on weights are those of the file as it is now",
     PLAN_TEXT: "the rules in words and the table of the plan are those of the file as it is now",
+    SCALING: "names of columns are those of the file as it is now, if it has any",
     JOB: "it is shown as it is now. Put the file back",
 }
 """File → what the page takes from it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from affinet.cli.files.modelfile import open_model
+from affinet.cli.reports.feature_names import feature_names
 from affinet.cli.runs.runfolder import MODEL, PLAN
 from affinet.cli.runs.weight_samples import read_samples
 from affinet.errors import AffinetError
@@ -39,11 +41,15 @@ def _pictures(run: Path, system: System) -> tuple[tuple[Picture, ...], str, list
     note = f"{len(names)} of {len(parameters):,} weights in rules are drawn." if len(names) < len(parameters) else ""
     reader, pictures = RuleReader(system), []
     samples, unread = read_samples(run, {name: parameters[name] for name in names}, side)
+    features = feature_names(run)
     with open_model(run / MODEL) as file:
         file.check(system.layout)
         for name in names:
             weight, sample = file.weights(frozenset([name]))[name], sample_of(parameters[name].shape, side)
             panels = [panel_of("With the rules", np.asarray(weight.numbers), sample)]
             panels += [panels_of_time[name] for panels_of_time in samples.values() if name in panels_of_time]
-            pictures.append(reader.picture(parameters[name], sample, tuple(panels), weight.rounding.spacing))
+            picture = reader.picture(parameters[name], sample, tuple(panels), weight.rounding.spacing)
+            if parameters[name].shape[1:] == (len(features.get(name, ())),):
+                picture = replace(picture, column_names=tuple(features[name][column] for column in sample.columns))
+            pictures.append(picture)
     return tuple(pictures), note, [unread]

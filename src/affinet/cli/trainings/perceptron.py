@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from affinet.cli.jobs.job import Job
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.words import did_you_mean, listed
 
@@ -64,6 +65,11 @@ def perceptron_of(job: JobFile, inputs: int, outputs: int) -> Perceptron:
         fact = f"a network of sizes {sizes!r:.100} has {numbers:,} numbers, and at most {MOST_NUMBERS:,} are made"
         raise job.mistake(("model", "hidden"), f"{fact}; for a larger one name a factory.")
     return perceptron
+
+
+def first_weight(job: Job) -> str:
+    """The name of the first weight of the perceptron, whose columns are about the features."""
+    return "hidden1.weight" if job.model.hidden else "output.weight"
 
 
 def _activation(job: JobFile) -> str:

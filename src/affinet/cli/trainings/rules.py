@@ -15,6 +15,7 @@ from affinet.cli.jobs.conflicts import rule_name
 from affinet.cli.jobs.job import RuleTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.jobs.locate import KeyPath
+from affinet.cli.trainings.perceptron import first_weight
 from affinet.errors import AffinetError, UnknownFeatureError
 from affinet.language.expression import weight
 from affinet.language.labels import labelled
@@ -32,14 +33,9 @@ def weights_of(job: JobFile, network: object, features: Sequence[str]) -> Weight
     weights = affinet.weights(network)
     if job.job.model.hidden is None:
         return weights
-    names = {first_weight(job): features or None}
+    names = {first_weight(job.job): features or None}
     parameters = [labelled(name, symbol.shape, names.get(name)) for name, symbol in weights.items()]
     return Weights({each.name: weight(each) for each in parameters}, {}, {})
-
-
-def first_weight(job: JobFile) -> str:
-    """The name of the built-in network's first weight, whose columns are about the features."""
-    return "hidden1.weight" if job.job.model.hidden else "output.weight"
 
 
 def read_rules(job: JobFile, network: object) -> list[Constraint]:

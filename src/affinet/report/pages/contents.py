@@ -77,7 +77,8 @@ class Picture:
 
     `rows` and `columns` are the numbers of those drawn, out of `size`. `kinds` are those of `KINDS`; `groups` number
     classes of tied entries, -1 elsewhere; `upper` and `lower` mark entries at their bound. `row_totals` and
-    `column_totals` say what rules ask of whole rows and columns.
+    `column_totals` say what rules ask of whole rows and columns. `column_names` are the features that the columns drawn
+    are about, where they are known.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Picture:
     column_totals: tuple[Total | None, ...]
     rules: tuple[str, ...] = ()
     rule_count: int = 0
+    column_names: tuple[str, ...] = ()
 
 
 KINDS = ("free", "bounded", "in an equation", "tied", "fixed")

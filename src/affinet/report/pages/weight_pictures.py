@@ -23,6 +23,8 @@ COLOURS = 12
 SIGNS = {"==": "=", "<=": "≤", ">=": "≥"}
 ROUNDING = 1e-6
 """Sums of numbers in float32 are zero up to about this part of the largest one."""
+LONGEST_NAME = 60
+"""Characters of the name of a column in a tooltip."""
 MOST_NAMED = 256
 """Cells that have their number as a tooltip; larger pictures would need megabytes for that."""
 
@@ -65,7 +67,7 @@ def _values(picture: Picture, panel: Panel, grid: Grid, largest: float) -> Marku
         parts.append(f'<path class="broken" d="{path}"/>')
     if panel is picture.panels[0]:
         parts += _bound_marks(picture, grid)
-        parts += _tooltips(panel, grid)
+        parts += _tooltips(panel, grid, picture.column_names)
     sums, width, height = _sums(picture, panel, grid)
     return _figure(panel.title, _values_sentence(picture, panel), [*parts, *sums], width, height)
 
@@ -211,13 +213,14 @@ def _bound_marks(picture: Picture, grid: Grid) -> Iterator[str]:
             yield f'<path class="bound {name}" d="{path}"/>'
 
 
-def _tooltips(panel: Panel, grid: Grid) -> Iterator[str]:
+def _tooltips(panel: Panel, grid: Grid, names: tuple[str, ...]) -> Iterator[str]:
     if panel.values.size > MOST_NAMED:
         return
     for (r, c), value in np.ndenumerate(panel.values):
         place = f'x="{_short(c * grid.wide)}" y="{_short(r * grid.high)}"'
         size = f'width="{_short(grid.wide)}" height="{_short(grid.high)}"'
-        yield f'<rect class="touch" {place} {size}><title>{shown_number(float(value))}</title></rect>'
+        name = f"{escape(visible(names[c][:LONGEST_NAME]))}: " if names else ""
+        yield f'<rect class="touch" {place} {size}><title>{name}{shown_number(float(value))}</title></rect>'
 
 
 def _figure(title: str, sentence: str, parts: list[str], width: float, height: float) -> Markup:
