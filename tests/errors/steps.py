@@ -75,6 +75,17 @@ def a_parameter_that_was_replaced() -> None:
     kept[1].step()
 
 
+@case(
+    AttachError,
+    "The optimizer was given other tensors, as DeepSpeed does.",
+    "Attach to an optimizer of the model's own parameters.",
+)
+def an_optimizer_that_holds_other_tensors() -> None:
+    kept = attached(nn.Linear(3, 2))
+    kept[1].param_groups[0]["params"] = [nn.Parameter(torch.zeros(8))]
+    kept[1].step()
+
+
 @case(AttachError, "Multipliers before the first step.", "Take a step first.")
 def multipliers_before_a_step() -> None:
     attached(nn.Linear(3, 2))[0].multipliers()

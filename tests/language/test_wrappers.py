@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +37,20 @@ def test_names_see_through_an_averaged_model_and_a_fabric_module() -> None:
     inside = torch.nn.Module()
     inside.net = FabricModule(model, model)
     assert names(inside) == [f"net.{name}" for name in plain]
+
+
+def test_names_see_through_the_engine_of_deepspeed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no dependency of these tests: this class stands for it, and keeps the model under the same name."""
+
+    class DeepSpeedEngine(torch.nn.Module):
+        def __init__(self, module: torch.nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    assert names(DeepSpeedEngine(model)) == [f"module.{name}" for name in names(model)]
+    monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(DeepSpeedEngine=DeepSpeedEngine))
+    assert names(DeepSpeedEngine(model)) == names(model)
 
 
 def test_rules_hold_for_a_model_in_a_fabric_module() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -191,6 +192,44 @@ def test_an_optimizer_that_holds_some_of_the_parameters() -> None:
     w = affinet.weights(model)
     with pytest.raises(affinet.AttachError, match=r"does not hold: b\..*requires_grad_\(False\)"):
         unchanged(model, optimizer, lambda: affinet.project(model, optimizer, w.a == w.b))
+
+
+@pytest.mark.parametrize("verb", [affinet.project, affinet.lagrange])
+def test_an_optimizer_that_is_given_other_tensors_after_attaching_is_refused_at_its_next_step(verb: Any) -> None:
+    """DeepSpeed's ZeRO does this, and copies its flat tensors to the weights afterwards."""
+    model = model_of(a=(3, 4), b=(2,))
+    optimizer = optim.AdamW(model.parameters(), lr=0.1)
+    verb(model, optimizer, affinet.weights(model).a.sum(dim=1) == 1)
+    flat = torch.nn.Parameter(torch.cat([p.detach().reshape(-1) for p in model.parameters()]))
+    flat.grad = torch.ones_like(flat)
+    optimizer.param_groups[0]["params"] = [flat]
+    before = flat.detach().clone()
+    with pytest.raises(affinet.AttachError, match=r"AdamW no longer holds a: .* The step was not taken\."):
+        optimizer.step()
+    assert torch.equal(flat, before)
+    optimizer.param_groups[0]["params"] = list(model.parameters())
+    optimizer.step()
+
+
+def test_a_weight_may_be_taken_from_the_optimizer_once_it_is_frozen() -> None:
+    model = model_of(a=(3,), b=(3,))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    affinet.project(model, optimizer, affinet.weights(model).a + affinet.weights(model).b == 1)
+    optimizer.param_groups[0]["params"] = [model.b]
+    model.b.grad = torch.ones_like(model.b)
+    with pytest.raises(affinet.AttachError, match="SGD no longer holds a: "):
+        optimizer.step()
+    model.a.requires_grad_(False)
+    optimizer.step()
+    assert torch.allclose(model.a + model.b, torch.ones_like(model.a), rtol=0, atol=1e-14)
+
+
+def test_an_optimizer_around_one_of_torch_is_answered_with_its_place() -> None:
+    """As fastai's OptimWrapper, which is not an optimizer of torch itself."""
+    model = model_of(a=(3,))
+    wrapper: Any = SimpleNamespace(opt=sgd(model))
+    with pytest.raises(affinet.AttachError, match=r"It keeps one as \.opt: give that SGD\."):
+        affinet.project(model, wrapper, affinet.weights(model).a[0] == 0)
 
 
 def test_what_is_no_optimizer() -> None:

@@ -18,6 +18,7 @@ CLASSES = (
     ("torch.nn.parallel", "DataParallel"),
     ("torch.nn.parallel", "DistributedDataParallel"),
     ("torch.optim.swa_utils", "AveragedModel"),
+    ("deepspeed", "DeepSpeedEngine"),
 )
 """Wrappers that keep the model as `module`, a name that other modules may use, too, so they are known by class."""
 

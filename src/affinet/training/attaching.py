@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from weakref import ref
 
@@ -13,6 +13,7 @@ from torch import Tensor, optim
 from affinet.errors import AttachError, GradientError, counted
 from affinet.language.dtensors import gathered
 from affinet.language.modules import is_of_keras
+from affinet.training.nesting import parameter_ids
 
 
 class Place(NamedTuple):
@@ -69,8 +70,7 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
             )
         if not isinstance(optimizer, optim.Optimizer):
             raise AttachError(
-                f"{type(optimizer).__name__} is not a torch.optim.Optimizer. "
-                f"Give the model first and then its optimizer, or a list of its optimizers."
+                f"{type(optimizer).__name__} is not a torch.optim.Optimizer. {_way_to_optimizer(optimizer)}"
             )
         if isinstance(optimizer, optim.SparseAdam):
             raise AttachError(
@@ -88,7 +88,9 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
     if not missing_names:
         return
     sharding_hint = (
-        " The optimizer inside a ZeroRedundancyOptimizer holds a part of them: attach to the outer one."
+        " The optimizer inside a ZeroRedundancyOptimizer holds a part of them: attach to the outer one. That of "
+        "DeepSpeed holds flat copies (ZeRO, 16-bit weights), which no rule reaches: use "
+        "torch.distributed.fsdp.fully_shard."
         if torch.distributed.is_available() and torch.distributed.is_initialized()
         else ""
     )
@@ -128,6 +130,26 @@ def check_places(places: tuple[Place, ...], outcome: str = "The step was not tak
                 f"neither the optimizer nor the rules reach. {outcome} Call handle.remove(), make a new "
                 f"optimizer from model.parameters(), and attach again: after sharding; or load without assign=True."
             )
+
+
+def check_still_held(optimizers: Sequence[optim.Optimizer | None], trained: Mapping[str, torch.nn.Parameter]) -> None:
+    """Raise AttachError where the optimizers no longer hold one of the trained parameters that the rules are about.
+
+    Nothing is checked once one of several optimizers is gone: nothing steps its parameters any more.
+    """
+    live = [optimizer for optimizer in optimizers if optimizer is not None]
+    held = set().union(*(parameter_ids(optimizer) for optimizer in live))
+    names = [name for name, parameter in trained.items() if id(parameter) not in held]
+    if names and len(live) == len(optimizers):
+        kinds = " and ".join(type(optimizer).__name__ for optimizer in live)
+        raise AttachError(
+            f"{kinds} no longer hold{'s' if len(live) == 1 else ''} {_listed(names)}: the param_groups have other "
+            f"tensors than when the rules were attached, and steps would not move the weights of the rules. DeepSpeed "
+            f"does that, which trains flat copies (ZeRO, 16-bit weights). The step was not taken. Call "
+            f"handle.remove(), and attach to an optimizer of the model's own parameters; to train shards of them, use "
+            f"torch.distributed.fsdp.fully_shard. Weights that no optimizer is to move are frozen by "
+            f"requires_grad_(False)."
+        )
 
 
 def check_stepped_alone(optimizer: optim.Optimizer, missing_names: Iterable[str], *, in_backward: bool) -> None:
@@ -179,6 +201,14 @@ def _count_holders(optimizers: tuple[optim.Optimizer, ...]) -> Counter[int]:
         for optimizer in optimizers
         for parameter_id in {id(p) for group in optimizer.param_groups for p in group["params"]}
     )
+
+
+def _way_to_optimizer(wrapper: object) -> str:
+    """What to give instead of an object that is not an optimizer of torch."""
+    for name, value in getattr(wrapper, "__dict__", {}).items():
+        if isinstance(value, optim.Optimizer):
+            return f"It keeps one as .{name}: give that {type(value).__name__}."
+    return "Give the model first and then its optimizer, or a list of its optimizers."
 
 
 def _listed(names: list[str], limit: int = 8) -> str:

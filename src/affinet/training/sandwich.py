@@ -20,6 +20,7 @@ from affinet.training.attaching import (
     check_optimizers,
     check_places,
     check_stepped_alone,
+    check_still_held,
 )
 from affinet.training.capture import Capture
 from affinet.training.decay import Decay, decay_kind, signed_rates
@@ -382,6 +383,7 @@ class Sandwich:
         if self._freezing.changed(self.hooked.live):
             self._use(self._freezing.trained(self.hooked.live(), self._check), self._learning)
         check_places(self._trained.places)
+        check_still_held(self.hooked.listed(), self.parameters)
 
     def _use(self, trained: Trained, former: Learning | None) -> None:
         """Keep rules over other parameters; `former` is what was learned so far."""

@@ -15,7 +15,7 @@ from affinet.kernels.torch.measuring import Measure
 from affinet.language.expectations import ExpectedRule
 from affinet.language.nodes import weights_of
 from affinet.system.system import System
-from affinet.training.attaching import Place, check_gradients, check_places
+from affinet.training.attaching import Place, check_gradients, check_places, check_still_held
 from affinet.training.augmented.expected_terms import NONE, ExpectedTerms, Strength
 from affinet.training.augmented.weight_terms import WeightTerms
 from affinet.training.capture import Capture
@@ -152,6 +152,8 @@ class Lagrangian:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Add the terms to the gradients, or let the closure do so each time it has computed them."""
         check_places(self._places)
+        trained = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
+        check_still_held(self.hooked.listed(), trained)
         self.expected_terms.held, self.expected_terms.searched = False, None  # after a step that raised
         for observer in self.hooked.observers:
             observer.before_step(self.hooked.position(optimizer))
