@@ -138,8 +138,8 @@ def check_still_held(optimizers: Sequence[optim.Optimizer | None], trained: Mapp
     Nothing is checked once one of several optimizers is gone: nothing steps its parameters any more.
     """
     live = [optimizer for optimizer in optimizers if optimizer is not None]
-    held = set().union(*(parameter_ids(optimizer) for optimizer in live))
-    names = [name for name, parameter in trained.items() if id(parameter) not in held]
+    ids = set().union(*(parameter_ids(optimizer) for optimizer in live))
+    names = [name for name, parameter in trained.items() if id(parameter) not in ids]
     if names and len(live) == len(optimizers):
         kinds = " and ".join(type(optimizer).__name__ for optimizer in live)
         raise AttachError(
