@@ -31,12 +31,12 @@ class Run:
         (path / "plan.txt").write_text(
             f'1 equation.\n\nIn words:\n  - "{HOSTILE}" ties 1 pair of weights: 1 fewer free number.\n'
         )
-        (path / "metrics.csv").write_text("epoch,loss,accuracy,largest_violation\n")
+        (path / "metrics.csv").write_text("epoch,loss,accuracy,largest_violation,stationarity\n")
 
     def finish_epoch(self) -> None:
         self.epoch += 1
         with (self.path / "metrics.csv").open("a") as file:
-            file.write(f"{self.epoch},{1 / self.epoch!r},0.5,1e-07\n")
+            file.write(f"{self.epoch},{1 / self.epoch!r},0.5,1e-07,{'' if self.epoch % 2 else 0.5}\n")
 
 
 @contextmanager

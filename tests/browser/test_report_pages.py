@@ -67,7 +67,7 @@ def test_every_figure_is_drawn(visit: Visitor, page: Path) -> None:
         "[...['width', 'height'].map(side => each.getBoundingClientRect()[side]), "
         "each.querySelectorAll('path').length])"
     )
-    assert len(boxes) == 12  # two weights at three times and with their rules, three curves, and the prices
+    assert len(boxes) == 13  # two weights at three times and with their rules, four curves, and the prices
     assert all(width > 20 and height > 10 and paths for width, height, paths in boxes), boxes
 
 

@@ -34,7 +34,7 @@ def test_training_writes_a_run_whose_weights_obey_the_rules(affinet: Command, fo
     assert (run / "job.toml").read_text() == text
     assert "sums" in (run / "plan.txt").read_text()
     metrics = pl.read_csv(run / "metrics.csv")
-    assert metrics.columns == ["epoch", "loss", "accuracy", "largest_violation"]
+    assert metrics.columns == ["epoch", "loss", "accuracy", "largest_violation", "stationarity"]
     assert metrics["epoch"].to_list() == [1, 2, 3]
     assert metrics["largest_violation"].max() <= 1e-6  # type: ignore[operator]
     weight = load_file(run / "model.safetensors")["hidden1.weight"]

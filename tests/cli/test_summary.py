@@ -100,10 +100,10 @@ def test_both_trainings_stand_side_by_side_in_80_columns() -> None:
 def test_how_much_of_the_time_was_measuring_is_told_apart() -> None:
     summary = RunSummary("accuracy", 100, 0.5, RULES, PLAIN)
     both = "0.2 of the 1.5 seconds with rules, and 0.1 of the 1.0 without"
-    assert summary.measuring() == f"Measuring the violation after every step took {both}."
+    subject = "Measuring the violation after every step, and under rules the stationarity, took"
+    assert summary.measuring() == f"{subject} {both}."
     assert summary.measuring() in " ".join(shown(summary, width=200).split())
-    alone = "Measuring the violation after every step took 0.2 of the 1.5 seconds with rules."
-    assert replace(summary, plain=None).measuring() == alone
+    assert replace(summary, plain=None).measuring() == f"{subject} 0.2 of the 1.5 seconds with rules."
 
 
 def test_a_comparison_that_diverged_and_a_rank_between_bounds_are_shown_as_such() -> None:

@@ -17,7 +17,7 @@ from affinet.cli.runs.runfolder import refuse_used
 from affinet.cli.runs.running import Interrupted, run
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.preparation import prepare
-from affinet.cli.trainings.torch.stepping import forward
+from affinet.cli.trainings.torch.stepping import Rows, add_mean_gradient, forward
 from affinet.cli.trainings.training import Epoch
 from affinet.cli.verifying import verify_file
 from affinet.errors import InfeasibleError, ModelFileError, RunError, TooLargeError
@@ -98,6 +98,23 @@ def an_interrupted_comparison(folder: Path) -> None:
 @case(RunError, "The network's own code fails.", "Correct the network.", foreign="(?<=Error: ).*")
 def a_network_that_fails() -> None:
     forward(torch.nn.Linear(3, 2), torch.ones(1, 4))
+
+
+@case(
+    RunError,
+    "The network has no gradient in its mode for evaluation, as recurrent layers on graphics cards.",
+    "Say stationarity_every = 0; a run of one process trains on without.",
+    foreign="(?<=evaluation: ).*(?= Training)",
+)
+def a_network_without_a_gradient_for_evaluation() -> None:
+    network = torch.nn.Linear(3, 1)
+
+    def refuse(gradient: torch.Tensor) -> None:
+        raise RuntimeError("backward can only be called in training mode")
+
+    network.weight.register_hook(refuse)
+    rows = Rows("regression", *(torch.ones(2, *shape) for shape in ((3,), (), (3,), ())))
+    add_mean_gradient(network, rows, 2)
 
 
 def verified(folder: Path, **weights: torch.Tensor) -> None:

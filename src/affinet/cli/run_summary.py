@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Outcome:
     """One training: last loss and score, largest violation, numbers trained and free to move, wall-clock seconds.
 
-    `measuring` is the part of these seconds spent on measuring the violation after every step.
+    `measuring` is the part of these seconds spent on measuring: the violation after every step, and stationarity.
     """
 
     loss: float
@@ -68,7 +68,7 @@ class RunSummary:
         times = f"{self.rules.measuring:.1f} of the {self.rules.seconds:.1f} seconds with rules"
         if self.plain is not None:
             times += f", and {self.plain.measuring:.1f} of the {self.plain.seconds:.1f} without"
-        return f"Measuring the violation after every step took {times}."
+        return f"Measuring the violation after every step, and under rules the stationarity, took {times}."
 
     def training(self) -> str:
         """How many numbers were trained under rules, in one sentence."""

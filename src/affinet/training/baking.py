@@ -78,9 +78,10 @@ class Reparametrization:
         """
         return self.projector.multipliers(self._weight_gradients())
 
-    def stationarity(self) -> float:
-        """`‖P g‖ / ‖g‖` of the same gradients: 0 at an optimum of the constrained problem."""
-        return self.projector.stationarity(self._weight_gradients())
+    def stationarity(self, loss_fn: Callable[[], Any] | None = None) -> float:
+        """`‖P g‖ / ‖g‖` of the same gradients, or of those of `loss_fn` as in `report`: 0 at an optimum."""
+        gradients = self._weight_gradients() if loss_fn is None else self._gradients_of(loss_fn)
+        return self.projector.stationarity(gradients)
 
     def report(self, loss_fn: Callable[[], Any] | None = None) -> CostReport:
         """The cost of each rule: rules by |ν|, with the change of the loss if each were loosened by 0.01.

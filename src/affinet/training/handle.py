@@ -27,7 +27,7 @@ from affinet.training.certifying import certify
 from affinet.training.directions import negated
 from affinet.training.first_move import settle
 from affinet.training.handle_page import HandleView
-from affinet.training.losses import check_callable, differentiable, without_gradients
+from affinet.training.losses import gradients_of
 from affinet.training.matching import Rules, follow_freezing, match_rules
 from affinet.training.process_agreement import check_not_distributed
 from affinet.training.sandwich import Sandwich
@@ -110,12 +110,14 @@ class Handle:
         """
         return self.projector.active(self._sandwich.parameters)
 
-    def stationarity(self) -> float:
+    def stationarity(self, loss_fn: Callable[[], Any] | None = None) -> float:
         """`‖P g‖ / ‖g‖` of the captured gradients: 0 at an optimum of the constrained problem.
 
-        With inequalities `P g` is the distance of −g from the normal cone at the present weights.
+        With `loss_fn`, of the gradients of that loss at the present weights, as in `report`. With inequalities `P g` is
+        the distance of −g from the normal cone at the present weights.
         """
-        return self.projector.stationarity(self._sandwich.minimized(self._captured()), at=self._sandwich.parameters)
+        gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
+        return self.projector.stationarity(self._sandwich.minimized(gradients), at=self._sandwich.parameters)
 
     def report(self, loss_fn: Callable[[], Any] | None = None) -> CostReport:
         """The cost of each rule: rules by |ν|, with the change of the loss if each were loosened by 0.01.
@@ -278,15 +280,6 @@ class Handle:
         return gradients
 
     def _gradients_of(self, loss_fn: Callable[[], Any]) -> dict[str, Tensor]:
-        check_callable(loss_fn)
-        constrained, model = self._sandwich.parameters, self._model()
-        model_parameters = () if model is None else model.parameters()
-        with without_gradients([*constrained.values(), *model_parameters]) as parameters, torch.enable_grad():
-            loss = loss_fn()
-            if all(parameter.grad is None for parameter in parameters):
-                differentiable(loss).backward()
-            return {
-                name: (0.0 if p.grad is None else p.grad.detach().double())
-                + self._sandwich.decayed(name) * p.detach().double()
-                for name, p in constrained.items()
-            }
+        model = self._model()
+        of_model = () if model is None else model.parameters()
+        return gradients_of(loss_fn, self._sandwich.parameters, of_model, self._sandwich.decayed)

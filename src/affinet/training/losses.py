@@ -1,8 +1,8 @@
-"""Check the `loss_fn` of `report`, and protect the gradients of a model while it runs."""
+"""Compute gradients of a `loss_fn` that a user gives, and protect the gradients of a model while it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,27 @@ def without_gradients(parameters: Iterable[torch.nn.Parameter]) -> Iterator[list
     finally:
         for parameter, gradient in saved.values():
             parameter.grad = gradient
+
+
+def gradients_of(
+    loss_fn: Callable[[], Any],
+    weights: Mapping[str, torch.nn.Parameter],
+    further: Iterable[torch.nn.Parameter],
+    decayed: Callable[[str], float],
+) -> dict[str, Tensor]:
+    """`∇f + λ w` of the named weights in float64, λ being `decayed(name)`; all gradients are restored afterwards.
+
+    `further` are other parameters that the loss depends on. Raises AttachError where `loss_fn` returns no loss.
+    """
+    check_callable(loss_fn)
+    with without_gradients([*weights.values(), *further]) as parameters, torch.enable_grad():
+        loss = loss_fn()
+        if all(parameter.grad is None for parameter in parameters):
+            differentiable(loss).backward()
+        return {
+            name: (0.0 if p.grad is None else p.grad.detach().double()) + decayed(name) * p.detach().double()
+            for name, p in weights.items()
+        }
 
 
 def check_callable(loss_fn: Any) -> None:

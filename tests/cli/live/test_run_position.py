@@ -12,6 +12,8 @@ from affinet.cli.runs.runfolder import header, row
 from affinet.cli.trainings.training import Epoch
 
 ROW = row(Epoch(2, 0.25, 0.5, 3e-7))
+OBSERVED = row(Epoch(2, 0.25, 0.5, 3e-7, stationarity=0.125))
+OLD = row(Epoch(2, 0.25, 0.5, 3e-7), stationarity=False)
 
 PERFECT = "loss 0.1, accuracy 100.0%, largest violation 0."
 
@@ -33,6 +35,8 @@ def test_a_folder_that_is_not_there_yet_has_a_position(tmp_path: Path) -> None:
     [
         ("", 0, "Epoch 1 of 3 is running."),
         (ROW, 2, "Epoch 2 of 3: loss 0.25, accuracy 50.0%, largest violation 3e-07."),
+        (OBSERVED, 2, "Epoch 2 of 3: loss 0.25, accuracy 50.0%, largest violation 3e-07."),
+        (OLD, 2, "Epoch 2 of 3: loss 0.25, accuracy 50.0%, largest violation 3e-07."),
         (ROW + "3,0.1", 2, "Epoch 2 of 3: loss 0.25, accuracy 50.0%, largest violation 3e-07."),
         (ROW + "3,0.1,x,y\n", 0, "Epoch 1 of 3 is running."),
         (

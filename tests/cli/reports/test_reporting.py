@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from affinet.cli.trainings.data import load_data
 from affinet.cli.trainings.perceptron import perceptron_of
 from affinet.cli.trainings.perceptron_gradient import mean_gradient
 from affinet.report.cost import cost_report
+from affinet.report.pages.shown_numbers import shown_number
 from affinet.system.stored.planfile import write_system
 from affinet.system.system import System
 from tests.cli.conftest import Command, changed, job_of
@@ -135,6 +137,52 @@ def test_metrics_of_a_finished_run_that_are_gone_come_back_as_the_page_says(affi
     assert "loss, last epoch" in shown
     assert affinet("train", "--resume", "run").exit_code == 0
     assert [line[:2] for line in (run / "metrics.csv").read_text().splitlines()[1:]] == ["3,"]
+
+
+def table_of(page: str, title: str) -> list[tuple[str, str]]:
+    """The rows of a curve's table."""
+    table = page.partition(f"<summary>{title} as a table</summary>")[2].partition("</table>")[0]
+    return re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td>', table)
+
+
+def test_stationarity_is_drawn_over_the_epochs_after_which_it_was_measured(affinet: Command, folder: Path) -> None:
+    job_of(changed(("epochs = 3", "epochs = 8\nstationarity_every = 3")), folder)
+    assert affinet("train", "job.toml", "--out", "run").exit_code == 0
+    summary = read_summary(folder / "run")
+    assert summary is not None
+    assert summary.prices is not None
+    assert affinet("report", "run").exit_code == 0
+    page = report_of(folder / "run")
+    rows = table_of((folder / "run" / "report.html").read_text(), "Stationarity")
+    assert [epoch for epoch, _ in rows] == ["1", "3", "6", "8"]
+    measured = [line.rpartition(",")[2] for line in (folder / "run" / "metrics.csv").read_text().splitlines()[1:]]
+    assert [value != "" for value in measured] == [True, False, True, False, False, True, False, True]
+    assert [number for _, number in rows] == [shown_number(float(value)) for value in measured if value]
+    first, last = (shown_number(float(measured[k]), 2) for k in (0, -1))
+    assert f"0 at an optimum: {first} after epoch 1, {last} after epoch 8." in " ".join(page.shown.split())
+    assert "What is missing" not in page.shown
+
+
+def test_a_run_without_stationarity_or_of_an_earlier_version_is_drawn_without(affinet: Command, folder: Path) -> None:
+    job_of(changed(("epochs = 3", "epochs = 3\nstationarity_every = 0")), folder)
+    assert affinet("train", "job.toml", "--out", "run").exit_code == 0
+    metrics = (folder / "run" / "metrics.csv").read_text()
+    old = "".join(line.rpartition(",")[0] + "\n" for line in metrics.splitlines())
+    for text in (metrics, old):
+        (folder / "run" / "metrics.csv").write_text(text)
+        assert affinet("report", "run").exit_code == 0
+        page = (folder / "run" / "report.html").read_text()
+        assert "cannot be read" not in page
+        assert not table_of(page, "Stationarity")
+        assert [epoch for epoch, _ in table_of(page, "Largest violation")] == ["1", "2", "3"]
+
+
+def test_a_run_without_rules_is_not_said_to_be_at_an_optimum(affinet: Command, folder: Path) -> None:
+    text = changed()
+    job_of(text[: text.index("[[rule]]")], folder)
+    assert affinet("train", "job.toml", "--out", "run").exit_code == 0
+    assert affinet("report", "run").exit_code == 0
+    assert "at an optimum" not in report_of(folder / "run").shown
 
 
 def test_a_run_that_has_only_begun_says_that_it_is_unfinished(affinet: Command, folder: Path) -> None:

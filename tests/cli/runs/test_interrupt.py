@@ -42,7 +42,7 @@ def test_ctrl_c_leaves_the_last_finished_epoch_and_status_130(folder: Path, meth
     assert f"Interrupted. run holds the weights and the metrics of epoch {len(rows)}, the last one" in errors
     assert "Traceback" not in errors
     assert [row.split(",")[0] for row in rows] == [str(number) for number in range(1, len(rows) + 1)]
-    assert all(len(row.split(",")) == 4 for row in rows)
+    assert all(len(row.split(",")) == 5 for row in rows)
     assert set(load_file(folder / "run" / "model.safetensors")) == {
         "hidden1.weight", "hidden1.bias", "output.weight", "output.bias"
     }  # fmt: skip

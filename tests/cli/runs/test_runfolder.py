@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,9 @@ RULE = WEIGHTS.a.sum() == 6
 PLAN = plan(RULE)
 RULES = PlannedRules((RULE,), PLAN.system, PLAN, WEIGHTS)
 IDENTITY = Identity(job="1", plan="2", data="3")
-START_RECORD = StartRecord(folder="/jobs", name="job.toml", identity=IDENTITY, torch="2", threads=1)
-FIRST, SECOND = Epoch(1, 0.5, 0.25, 0.0), Epoch(2, 0.1, 1.0, 1e-7)
+START_RECORD = StartRecord(folder="/jobs", name="job.toml", identity=IDENTITY, torch="2", threads=1, stationarity=True)
+FIRST, SECOND = Epoch(1, 0.5, 0.25, 0.0, stationarity=0.75), Epoch(2, 0.1, 1.0, 1e-7)
+HEADER = "epoch,loss,accuracy,largest_violation,stationarity\n"
 
 
 def begin(path: Path, job: str = "[data]\n") -> RunFolder:
@@ -92,9 +94,7 @@ def test_a_run_holds_its_job_its_plan_and_the_last_epoch(tmp_path: Path) -> None
     assert (run.path / "job.toml").read_text() == "[data]\n"
     assert (run.path / "plan.txt").read_text() == f"{PLAN}\n"
     assert str(Plan.load(run.path / "plan.safetensors")) == str(PLAN)
-    assert (
-        run.path / "metrics.csv"
-    ).read_text() == "epoch,loss,accuracy,largest_violation\n1,0.5,0.25,0.0\n2,0.1,1.0,1e-07\n"
+    assert (run.path / "metrics.csv").read_text() == f"{HEADER}1,0.5,0.25,0.0,0.75\n2,0.1,1.0,1e-07,\n"
     assert torch.equal(load_file(run.path / "model.safetensors")["a"], STATE["a"])
     assert run.contents() == f"{run.path} holds the weights and the metrics of epoch 2, the last one that was finished."
 
@@ -241,32 +241,44 @@ def test_a_run_without_a_checkpoint_that_can_be_read_is_refused(two: RunFolder) 
 @pytest.mark.parametrize(
     ("metrics", "lost"),
     [
-        ("1,0.5,0.25,0.0\n2,0.1,1.0,1e-07\n", 0),
-        ("1,0.5,0.25,0.0\n", 0),
-        ("1,0.5,0.25,0.0\n2,0.1,1.0,1e-07\n3,0.1,1", 0),
-        ("1,0.5,0.25,0.0\n2,0.1,1.0,1e-07\n3,0.1,1.0,1e-07\n", 0),
-        ("1,0.5,0.25,0.0\n2,0.9,0.0,1e-07\n", 0),
-        ("1,0.5,0.25\n2,0.1,1.0,1e-07\n", 1),
+        ("1,0.5,0.25,0.0,0.75\n2,0.1,1.0,1e-07,\n", 0),
+        ("1,0.5,0.25,0.0,0.75\n", 0),
+        ("1,0.5,0.25,0.0,0.75\n2,0.1,1.0,1e-07,\n3,0.1,1", 0),
+        ("1,0.5,0.25,0.0,0.75\n2,0.1,1.0,1e-07,\n3,0.1,1.0,1e-07,0.5\n", 0),
+        ("1,0.5,0.25,0.0,0.75\n2,0.9,0.0,1e-07,0.5\n", 0),
+        ("1,0.5,0.25,\n2,0.1,1.0,1e-07,\n", 1),
+        ("1,0.5,0.25,0.0\n2,0.1,1.0,1e-07,\n", 1),
+        ("1,0.5,,0.0,0.75\n2,0.1,1.0,1e-07,\n", 1),
         ("\x00\x00\x00", 1),
     ],
-    ids=["as it was", "a row late", "half a row", "a row ahead", "other values", "a bad row", "nothing"],
+    ids=[
+        "as it was",
+        "a row late",
+        "half a row",
+        "a row ahead",
+        "other values",
+        "a bad row",
+        "a row of an earlier version",
+        "a row without a score",
+        "nothing",
+    ],
 )
 def test_metrics_and_weights_become_those_of_the_checkpoint(two: RunFolder, metrics: str, lost: int) -> None:
-    header = "epoch,loss,accuracy,largest_violation\n"
-    (two.path / METRICS).write_text(header + metrics)
+    (two.path / METRICS).write_text(HEADER + metrics)
     (two.path / MODEL).write_bytes(b"other")
     assert two.restore(SECOND, STATE) == lost
-    assert (two.path / METRICS).read_text() == header + ("" if lost else row(FIRST)) + row(SECOND)
+    assert (two.path / METRICS).read_text() == HEADER + ("" if lost else row(FIRST)) + row(SECOND)
     assert torch.equal(load_file(two.path / MODEL)["a"], STATE["a"])
 
 
 def test_the_column_of_the_score_has_its_name_and_an_older_one_gets_it(two: RunFolder, tmp_path: Path) -> None:
-    (two.path / METRICS).write_text("epoch,loss,score,largest_violation\n" + row(FIRST))
-    two.restore(SECOND, STATE)
-    assert (two.path / METRICS).read_text().startswith("epoch,loss,accuracy,largest_violation\n1,")
+    old = replace(two, stationarity=False)
+    (two.path / METRICS).write_text("epoch,loss,score,largest_violation\n" + row(FIRST, stationarity=False))
+    old.restore(SECOND, STATE)
+    assert (two.path / METRICS).read_text().startswith("epoch,loss,accuracy,largest_violation\n1,0.5,0.25,0.0\n2,")
     (tmp_path / "other").mkdir()
     begin_run(tmp_path / "other", START_RECORD, "", RULES, "R²")
-    assert (tmp_path / "other" / METRICS).read_text() == "epoch,loss,R2,largest_violation\n"
+    assert (tmp_path / "other" / METRICS).read_text() == "epoch,loss,R2,largest_violation,stationarity\n"
 
 
 def test_a_beginning_that_was_cut_short_is_completed(tmp_path: Path) -> None:
@@ -276,12 +288,12 @@ def test_a_beginning_that_was_cut_short_is_completed(tmp_path: Path) -> None:
     left = [run / ".plan.safetensors.abcd.unfinished", run / ".model.safetensors.unfinished"]
     for path in left:
         path.write_text("half")
-    (run / METRICS).write_text("epoch,loss,accuracy,largest_violation\n1,0.5,0.25,0.0\n")
-    complete_beginning(run, RULES, "accuracy")
+    (run / METRICS).write_text(f"{HEADER}1,0.5,0.25,0.0,\n")
+    complete_beginning(run, RULES, "accuracy", stationarity=True)
     assert not any(path.exists() for path in left)
     assert (run / "plan.txt").read_text() == f"{PLAN}\n"
     assert str(Plan.load(run / "plan.safetensors")) == str(PLAN)
-    assert (run / METRICS).read_text() == "epoch,loss,accuracy,largest_violation\n"
+    assert (run / METRICS).read_text() == HEADER
 
 
 def test_the_first_checkpoint_has_none_before_it(tmp_path: Path) -> None:

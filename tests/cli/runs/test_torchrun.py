@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
 import affinet as package
@@ -84,3 +86,20 @@ def test_a_job_for_one_process_writes_no_run_in_several(
 def test_a_job_for_several_processes_is_checked_by_one(affinet: Command, folder: Path) -> None:
     (folder / "job.toml").write_text(changed(("epochs = 3", 'epochs = 3\nparallel = "fsdp"')))
     assert affinet("check", "job.toml").exit_code == 0
+
+
+@pytest.mark.parametrize("way", ['parallel = "ddp"\nmethod = "reparametrize"', 'parallel = "fsdp"'])
+def test_processes_measure_the_stationarity_of_all_rows(affinet: Command, folder: Path, way: str) -> None:
+    """Rows are divided between processes, or free numbers know the gradients of their own process alone."""
+    alone = way.replace('parallel = "ddp"\n', "").replace('parallel = "fsdp"', "")
+    texts = {"run": way, "alone": alone}
+    for name, lines in texts.items():
+        text = changed(("[5]", '[5]\ndtype = "float64"'), ("epochs = 3", f"epochs = 3\n{lines}"))
+        (folder / f"{name}.toml").write_text(text)
+    launched = torchrun(folder, "train", "run.toml", "--out", "run")
+    assert launched.returncode == 0, launched.stderr
+    assert affinet("train", "alone.toml", "--out", "alone").exit_code == 0
+    ours, theirs = (pl.read_csv(folder / name / "metrics.csv")["stationarity"].to_numpy() for name in texts)
+    assert len(ours) == 3
+    # Sums of float64 over 30 rows in another order, through three epochs of Adam.
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9)

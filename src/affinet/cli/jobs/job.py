@@ -110,6 +110,11 @@ class TrainTable(Table):
         lt=2**32,
         description="a whole number from 0 to 4294967295",
     )
+    stationarity_every: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        title="how many epochs lie between two measurements of stationarity; 0 for none",
+        description="a whole number of epochs, or 0 for never",
+    )
 
 
 class RuleTable(Table):

@@ -93,7 +93,7 @@ def _last_row(metrics: Path) -> tuple[int, str]:
         return 0, ""
     complete = rows[: rows.rfind("\n") + 1].splitlines()
     with suppress(ValueError, IndexError):
-        number, loss, score, violation = complete[-1].split(",")
+        number, loss, score, violation = complete[-1].split(",")[:4]
         name = {column: name for name, column in SCORES.items()}.get(columns[2], "score")
         shown = shown_score(name, float(score))
         words = f"loss {float(loss):.4g}, {name} {shown}, largest violation {float(violation):.2g}."

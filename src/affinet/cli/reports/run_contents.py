@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from affinet.cli.reports.changed_files import changed_files, notes_on_files
-from affinet.cli.reports.run_metrics import Metrics, curves_of, read_metrics
+from affinet.cli.reports.run_metrics import Metrics, curves_of, measured_stationarity, read_metrics
 from affinet.cli.reports.run_pictures import pictures_of_run
 from affinet.cli.run_summary import Outcome, RunSummary, shown_count, shown_score
 from affinet.cli.runs.finished import SUMMARY, read_summary
@@ -20,6 +20,8 @@ from affinet.report.pages.contents import Comparison, Contents, Figure, Prices, 
 from affinet.report.pages.shown_numbers import shown_number, with_minus_signs
 from affinet.report.plan_text import split_plan_text
 from affinet.report.priced_rules import prices_of
+
+AT_OPTIMUM = "stationarity, 0 at an optimum"
 
 
 def contents_of_run(run: Path) -> Contents:
@@ -93,8 +95,10 @@ def _figures(metrics: Metrics, summary: RunSummary | None, changed: list[str]) -
             Figure(shown_number(summary.rules.violation, 2), violation),
             Figure(shown_count(summary.rules.free), f"free numbers of {summary.rules.trained.out_of:,}"),
         ]
-        if summary.prices is not None:
-            figures.append(Figure(shown_number(summary.prices.stationarity, 2), "stationarity, 0 at an optimum"))
+        if summary.prices is not None and summary.prices.rules:
+            figures.append(Figure(shown_number(summary.prices.stationarity, 2), AT_OPTIMUM))
+        elif observed := measured_stationarity(metrics):
+            figures.append(Figure(shown_number(observed[-1][1], 2), AT_OPTIMUM))
         if metrics.epochs and METRICS not in changed:
             figures.append(Figure(f"{metrics.epochs[-1]:,.0f}", "epochs"))
         return tuple(figures)
@@ -107,6 +111,8 @@ def _figures(metrics: Metrics, summary: RunSummary | None, changed: list[str]) -
         figures.append(Figure(shown_number(losses[-1]), "loss, last epoch"))
     if violations := metrics.columns.get("largest_violation", ()):
         figures.append(Figure(shown_number(max(violations), 2), "largest violation of a rule"))
+    if observed := measured_stationarity(metrics):
+        figures.append(Figure(shown_number(observed[-1][1], 2), f"{AT_OPTIMUM}, after epoch {observed[-1][0]:,.0f}"))
     return (*figures, Figure(f"{len(metrics.epochs):,}", "epochs"))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affinet.cli.run_summary import RunSummary, shown_score
-from affinet.cli.runs.runfolder import METRICS, SCORES
+from affinet.cli.runs.runfolder import METRICS, SCORES, STATIONARITY
 from affinet.report.pages.contents import Curve
 from affinet.report.pages.shown_numbers import shown_number, with_minus_signs
 
@@ -54,15 +54,24 @@ def read_metrics(run: Path) -> Metrics:
     lines = [line for line in csv.reader(io.StringIO(text)) if line]
     if not lines or lines[0][:1] != ["epoch"] or len(set(lines[0])) != len(lines[0]):
         return Metrics({}, f"{path.name} does not begin as metrics do, with a line of names from `epoch` on.")
-    rows = [row for row in map(_numbers, lines[1:]) if row is not None and len(row) == len(lines[0])]
+    rows = [row for line in lines[1:] if (row := _numbers(lines[0], line)) is not None]
     broken = len(lines) - 1 - len(rows)
     columns = {name: tuple(row[k] for row in rows) for k, name in enumerate(lines[0])}
     damage = f"{broken:,} of {len(lines) - 1:,} rows of {path.name} cannot be read, and are left out." if broken else ""
     return Metrics(columns, damage)
 
 
+def measured_stationarity(metrics: Metrics) -> list[tuple[float, float]]:
+    """Epoch and stationarity, of the epochs after which it was measured."""
+    pairs = zip(metrics.epochs, metrics.columns.get(STATIONARITY, ()), strict=False)
+    return [(epoch, value) for epoch, value in pairs if math.isfinite(value)]
+
+
 def curves_of(metrics: Metrics, summary: RunSummary | None) -> tuple[Curve, ...]:
-    """Loss, score and violation over epochs, compared with the end of the training without rules."""
+    """Loss, score, violation and stationarity over epochs, compared with the end of the training without rules.
+
+    Without rules there is no stationarity.
+    """
     if not metrics.epochs:
         return ()
     plain = None if summary is None else summary.plain
@@ -85,7 +94,38 @@ def curves_of(metrics: Metrics, summary: RunSummary | None) -> tuple[Curve, ...]
         sentence = f"Of any rule after any step of an epoch; at most {largest}."
         reference = None if plain is None else plain.violation
         curves.append(_curve("Largest violation", sentence, metrics, violations, reference))
+    if measured := measured_stationarity(metrics):
+        curves.append(_stationarity_curve(measured))
     return tuple(curves)
+
+
+def _stationarity_curve(measured: list[tuple[float, float]]) -> Curve:
+    """The curve of the epochs after which stationarity was measured.
+
+    Its scale is logarithmic, also where the numbers hardly differ: their last digits say nothing.
+    """
+    (first, _), (last, _) = measured[0], measured[-1]
+    values = [value for _, value in measured]
+    change = f"{shown_number(values[0], 2)} after epoch {first:,.0f}"
+    if len(measured) > 1:
+        change += f", {shown_number(values[-1], 2)} after epoch {last:,.0f}"
+    sentence = f"The share of the gradient, over all rows to train on, that the rules leave; 0 at an optimum: {change}."
+    return Curve(
+        "Stationarity",
+        sentence,
+        "epoch",
+        tuple(epoch for epoch, _ in measured),
+        tuple(values),
+        logarithmic=min(values) > 0.0,
+    )
+
+
+def _is_wide(values: Sequence[float], reference: float | None = None) -> bool:
+    """Whether a logarithmic scale shows numbers better: all are above zero, and they differ by a factor of 20."""
+    positive = [value for value in values if math.isfinite(value) and value > 0.0]
+    if reference is not None and reference > 0.0:
+        positive.append(reference)
+    return len(positive) >= len(values) and max(positive, default=1.0) > 20.0 * min(positive, default=1.0)
 
 
 def _curve(
@@ -97,12 +137,9 @@ def _curve(
     *,
     logarithmic: bool = True,
 ) -> Curve:
-    positive = [value for value in values if math.isfinite(value) and value > 0.0]
-    if reference is not None and reference > 0.0:
-        positive.append(reference)
-    wide = len(positive) >= len(values) and max(positive, default=1.0) > 20.0 * min(positive, default=1.0)
+    is_logarithmic = logarithmic and _is_wide(values, reference)
     compared = None if reference is None or not math.isfinite(reference) else (WITHOUT, reference)
-    return Curve(title, sentence, "epoch", tuple(metrics.epochs), tuple(values), logarithmic and wide, compared)
+    return Curve(title, sentence, "epoch", tuple(metrics.epochs), tuple(values), is_logarithmic, compared)
 
 
 def _change(values: Sequence[float]) -> str:
@@ -111,8 +148,14 @@ def _change(values: Sequence[float]) -> str:
     return f"{shown_number(values[0])} in the first epoch, {shown_number(values[-1])} in the last"
 
 
-def _numbers(cells: list[str]) -> list[float] | None:
+def _numbers(names: list[str], cells: list[str]) -> list[float] | None:
+    """The numbers of a row, nan where stationarity was not measured; None for a row that is not whole."""
+    if len(cells) != len(names):
+        return None
     try:
-        return [float(cell) for cell in cells]
+        return [
+            math.nan if name == STATIONARITY and not cell else float(cell)
+            for name, cell in zip(names, cells, strict=True)
+        ]
     except ValueError:
         return None

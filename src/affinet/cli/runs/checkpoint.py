@@ -48,6 +48,7 @@ class _Epoch(Table):
     loss: float
     score: float
     violation: float
+    stationarity: float | None = None  # missing in checkpoints of earlier versions
 
 
 class _Description(Table):
@@ -78,7 +79,13 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path) -> N
     assert last is not None, "a checkpoint follows a finished epoch"
     description = {
         "identity": checkpoint.identity.model_dump(),
-        "last": {"number": last.number, "loss": last.loss, "score": last.score, "violation": last.violation},
+        "last": {
+            "number": last.number,
+            "loss": last.loss,
+            "score": last.score,
+            "violation": last.violation,
+            "stationarity": last.stationarity,
+        },
         "violation": checkpoint.progress.violation,
         "seconds": checkpoint.progress.seconds,
         "measuring": checkpoint.progress.measuring,
@@ -132,7 +139,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _progress(description: _Description) -> Progress:
-    last = Epoch(description.last.number, description.last.loss, description.last.score, description.last.violation)
+    stored = description.last
+    last = Epoch(stored.number, stored.loss, stored.score, stored.violation, stationarity=stored.stationarity)
     return Progress(last, description.violation, description.seconds, description.measuring)
 
 

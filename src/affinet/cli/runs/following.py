@@ -28,6 +28,7 @@ class FollowedFolder:
 
     path: Path
     command: str
+    stationarity: bool = False  # the writer decides
 
     def save(self, checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:
         """The writer saves."""

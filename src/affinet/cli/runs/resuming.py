@@ -81,11 +81,12 @@ def _finish(run: Path, record: StartRecord, prepared: Prepared, screen: Screen) 
             screen.say(sentence)
     if checkpoint is not None:
         _refuse_other_run(run, record, checkpoint)
-    folder = complete_beginning(run, prepared.rules, prepared.data.score_name)
+    score_name, stationarity = prepared.data.score_name, record.stationarity
+    folder = complete_beginning(run, prepared.rules, score_name, stationarity=stationarity)
     complete_scaling(run, prepared.data.scaling)
     folder = replace(folder, command=prepared.processes.command)
     with _malformed_errors(run):
-        return finish_run(prepared, folder, checkpoint, Terminal(screen, prepared.data.score_name))
+        return finish_run(prepared, folder, checkpoint, Terminal(screen, score_name))
 
 
 def _damage_clause(run: Path, missing: list[str], changed: list[str]) -> str:
@@ -116,8 +117,8 @@ def _restore_files(
         )
     _refuse_other_run(run, record, checkpoint)
     with _malformed_errors(run):
-        score_name = prepared.data.score_name
-        restore_results(prepared, RunFolder(run, score_name), checkpoint, Terminal(screen, score_name))
+        folder = RunFolder(run, prepared.data.score_name, record.stationarity)
+        restore_results(prepared, folder, checkpoint, Terminal(screen, folder.score_name))
     if METRICS in changed and METRICS in changed_results(run, record.identity.plan):
         raise RunError(
             f"{run / METRICS} is not as the run wrote it, and the checkpoint can restore only its last row. "

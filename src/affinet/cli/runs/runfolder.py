@@ -37,17 +37,21 @@ NAMES = (MODEL, METRICS, JOB, PLAN, PLAN_TEXT, SCALING, CHECKPOINT, PREVIOUS, SU
 RESULTS = (MODEL, METRICS, PLAN, PLAN_TEXT, SCALING)
 SCORES = {"accuracy": "accuracy", "R²": "R2"}
 """Score → its column in metrics.csv, in ASCII letters."""
+STATIONARITY = "stationarity"
+"""The last column of metrics.csv; runs that an earlier version began do not have it."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
     """A run that is written to; `save` is called once per epoch. `score_name` is "accuracy" or "R²".
 
-    `command` is what calls affinet, in one process or in several.
+    With `stationarity` the metrics have its column; runs that an earlier version began do not. `command` is what calls
+    affinet, in one process or in several.
     """
 
     path: Path
     score_name: str
+    stationarity: bool
     command: str = "affinet"
 
     def save(self, checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:
@@ -62,7 +66,7 @@ class RunFolder:
         with _postponed_interrupts(), self._disk_errors():
             with write_neighbour(self.path / MODEL) as neighbour:
                 _save_weights(state, neighbour, epoch)
-            with self._appended(row(epoch)):
+            with self._appended(row(epoch, stationarity=self.stationarity)):
                 write_checkpoint(self.path / CHECKPOINT, checkpoint, previous=self.path / PREVIOUS)
             put_in_place(self.path / MODEL)
             flush_folder(self.path)
@@ -75,11 +79,10 @@ class RunFolder:
         with _postponed_interrupts(), self._disk_errors():
             with write_neighbour(self.path / MODEL) as neighbour:
                 _save_weights(state, neighbour, epoch)
-            rows = {number: line for number, line in _rows(self.path / METRICS) if number < epoch.number}
-            write_text(
-                self.path / METRICS,
-                header(self.score_name) + "".join(rows[number] for number in sorted(rows)) + row(epoch),
-            )
+            rows = {number: line for number, line in self._rows() if number < epoch.number}
+            first = header(self.score_name, stationarity=self.stationarity)
+            last = row(epoch, stationarity=self.stationarity)
+            write_text(self.path / METRICS, first + "".join(rows[number] for number in sorted(rows)) + last)
             put_in_place(self.path / MODEL)
             flush_folder(self.path)
         return epoch.number - 1 - len(rows)
@@ -94,7 +97,7 @@ class RunFolder:
 
     def contents(self) -> str:
         """The content of the folder, in one sentence."""
-        epochs = max((number for number, _ in _rows(self.path / METRICS)), default=0)
+        epochs = max((number for number, _ in self._rows()), default=0)
         if epochs == 0:
             return f"No epoch was finished, so {self.path} holds the job and the plan, and no weights."
         return f"{self.path} holds the weights and the metrics of epoch {epochs}, the last one that was finished."
@@ -102,6 +105,18 @@ class RunFolder:
     def resume_hint(self) -> str:
         """The command that resumes the run, in one sentence."""
         return f"To resume: {self.command} train --resume {shell_word(self.path)}"
+
+    def _rows(self) -> Iterator[tuple[int, str]]:
+        """Epoch and line of every complete row of the metrics."""
+        path = self.path / METRICS
+        text = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else ""
+        for line in text.splitlines(keepends=True):
+            cells = line.rstrip("\n").split(",")
+            measured = [*cells[1:4], *(cell for cell in cells[4:] if cell)]  # stationarity is empty where it was not
+            with suppress(ValueError):
+                number, _ = int(cells[0]), [float(cell) for cell in measured]
+                if len(cells) == 4 + self.stationarity and line.endswith("\n"):
+                    yield number, line
 
     @contextmanager
     def _appended(self, line: str) -> Iterator[None]:
@@ -168,10 +183,10 @@ def begin_run(path: Path, record: StartRecord, job: str, rules: PlannedRules, sc
     with _write_errors(path):
         write_start_record(path, record)
         write_text(path / JOB, job)
-    return complete_beginning(path, rules, score_name)
+    return complete_beginning(path, rules, score_name, stationarity=record.stationarity)
 
 
-def complete_beginning(path: Path, rules: PlannedRules, score_name: str) -> RunFolder:
+def complete_beginning(path: Path, rules: PlannedRules, score_name: str, *, stationarity: bool) -> RunFolder:
     """Write the missing files of the start of a run, and remove files that were unfinished when its process ended.
 
     Raises RunError where the disk refuses.
@@ -184,10 +199,9 @@ def complete_beginning(path: Path, rules: PlannedRules, score_name: str) -> RunF
     complete_plan(path, rules)
     with _write_errors(path):
         if not (path / CHECKPOINT).exists() and not (path / PREVIOUS).exists():
-            write_text(
-                path / METRICS, header(score_name)
-            )  # the metrics may hold a row whose checkpoint was never finished
-    return RunFolder(path, score_name)
+            # The metrics may hold a row whose checkpoint was never finished.
+            write_text(path / METRICS, header(score_name, stationarity=stationarity))
+    return RunFolder(path, score_name, stationarity)
 
 
 def complete_plan(path: Path, rules: PlannedRules) -> None:
@@ -284,25 +298,15 @@ def last_checkpoint(path: Path) -> tuple[Checkpoint | None, str]:
     return None, ""
 
 
-def header(score_name: str) -> str:
+def header(score_name: str, *, stationarity: bool = True) -> str:
     """The first line of metrics.csv. An older affinet wrote `score`; resuming its run rewrites the line."""
-    return f"epoch,loss,{SCORES[score_name]},largest_violation\n"
+    return f"epoch,loss,{SCORES[score_name]},largest_violation{f',{STATIONARITY}' if stationarity else ''}\n"
 
 
-def row(epoch: Epoch) -> str:
-    """The line of an epoch in metrics.csv."""
-    return f"{epoch.number},{epoch.loss!r},{epoch.score!r},{epoch.violation!r}\n"
-
-
-def _rows(metrics: Path) -> Iterator[tuple[int, str]]:
-    """Epoch and line of every complete row."""
-    text = metrics.read_bytes().decode("utf-8", errors="replace") if metrics.is_file() else ""
-    for line in text.splitlines(keepends=True):
-        cells = line.rstrip("\n").split(",")
-        with suppress(ValueError):
-            number, values = int(cells[0]), [float(cell) for cell in cells[1:]]
-            if len(values) == 3 and line.endswith("\n"):
-                yield number, line
+def row(epoch: Epoch, *, stationarity: bool = True) -> str:
+    """The line of an epoch in metrics.csv; the last cell is empty where stationarity was not measured."""
+    last = "" if epoch.stationarity is None else repr(epoch.stationarity)
+    return f"{epoch.number},{epoch.loss!r},{epoch.score!r},{epoch.violation!r}{f',{last}' if stationarity else ''}\n"
 
 
 def _save_weights(state: Mapping[str, Any], path: Path, epoch: Epoch) -> None:

@@ -21,10 +21,20 @@ from affinet.cli.runs.runfolder import METRICS, begin_run, complete_scaling, mak
 from affinet.cli.runs.start_record import StartRecord
 from affinet.cli.runs.weight_samples import Samples, samples_of
 from affinet.cli.trainings.framework import RuledTraining, Training
+from affinet.cli.trainings.observed_epochs import observed_epochs
 from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.preparation import Prepared
 from affinet.cli.trainings.processes import LostProcess
-from affinet.cli.trainings.training import Diverged, Epoch, Progress, Step, train_epochs, trivial_score
+from affinet.cli.trainings.training import (
+    Diverged,
+    Epoch,
+    MeasureEpoch,
+    Progress,
+    Step,
+    train_epochs,
+    trivial_score,
+    unmeasured,
+)
 from affinet.cli.words import counted, one_paragraph
 from affinet.errors import AffinetError, InfeasibleError, RunError, named_violations
 from affinet.report.cost import CostReport, Trainable
@@ -52,6 +62,10 @@ class Folder(Protocol):
     @property
     def path(self) -> Path:
         """Where it is."""
+
+    @property
+    def stationarity(self) -> bool:
+        """Whether its metrics have stationarity; the writer's decides."""
 
     def save(self, checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:
         """Replace the last epoch by a finished one."""
@@ -125,6 +139,7 @@ def new_start_record(prepared: Prepared) -> StartRecord:
         versions=prepared.framework.versions(),
         threads=prepared.framework.threads(),
         processes=prepared.processes.world,
+        stationarity=True,
     )
 
 
@@ -169,8 +184,9 @@ def _with_rules(
     def save(progress: Progress) -> None:
         folder.save(Checkpoint(identity, progress, ruled.snapshot()), ruled.state())
 
+    stationarity = _stationarity_of(prepared, ruled, folder, watch)
     try:
-        progress = _train(prepared, ruled, watch, "with rules", save, progress)
+        progress = _train(prepared, ruled, watch, "with rules", save, progress, stationarity)
     except KeyboardInterrupt:
         raise Interrupted(f"Interrupted. {folder.contents()} {folder.resume_hint()}") from None
     except LostProcess as error:
@@ -184,6 +200,32 @@ def _with_rules(
     last = max(violation.values(), default=0.0)
     watch.say(_end_sentence(progress.violation, violation, prepared.rules))
     return replace(_outcome(progress, ruled.trained, ruled.free), violation=last)
+
+
+def _stationarity_of(prepared: Prepared, ruled: RuledTraining, folder: Folder, watch: Watch) -> MeasureEpoch:
+    """Measures stationarity after the epochs that the job, or the sizes of its data and network, decide on.
+
+    A network that has no gradient in its mode for evaluation fails no run of one process: its metrics have no
+    stationarity then, and a sentence says why.
+    """
+    if not prepared.processes.from_writer(lambda: folder.stationarity):
+        return unmeasured
+    job, is_single = prepared.job.job, prepared.processes.world == 1
+    epochs, failures = observed_epochs(job, len(prepared.data.train_features), ruled.numbers), set[str]()
+
+    def stationarity(epoch: int) -> float | None:
+        if epoch not in epochs or failures:
+            return None
+        try:
+            return ruled.stationarity(job.train.batch_size)
+        except (AffinetError, MemoryError) as error:
+            if not is_single:
+                raise
+            failures.add(one_paragraph(error))
+            watch.say(f"Stationarity cannot be measured: {one_paragraph(error)}")
+            return None
+
+    return stationarity
 
 
 def _restore_checkpoint(checkpoint: Checkpoint, ruled: RuledTraining, folder: Folder, watch: Watch) -> None:
@@ -222,7 +264,13 @@ def _outcome(progress: Progress, trained: Trainable, free: int | Interval) -> Ou
 
 
 def _train(
-    prepared: Prepared, training: Training, watch: Watch, title: str, save: SaveEpoch, progress: Progress
+    prepared: Prepared,
+    training: Training,
+    watch: Watch,
+    title: str,
+    save: SaveEpoch,
+    progress: Progress,
+    stationarity: MeasureEpoch = unmeasured,
 ) -> Progress:
     """Train to the last epoch of the job and return the progress; `save` is called after each epoch."""
     train = prepared.job.job.train
@@ -234,7 +282,7 @@ def _train(
     ):
         if progress.last is not None:
             show(progress.last)
-        for event in train_epochs(training, train, progress.epochs):
+        for event in train_epochs(training, train, progress.epochs, stationarity):
             if isinstance(event, Epoch):
                 progress = progress.after(event, perf_counter() - start)
                 start = perf_counter()

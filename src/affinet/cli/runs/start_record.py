@@ -23,6 +23,7 @@ class StartRecord(Table):
     """The folder that paths in the job are relative to, the job file's name there, and what the run belongs to.
 
     The bits of its weights may also depend on the `versions` of libraries, on `threads` and on `processes`.
+    `stationarity` tells whether the run measures it.
     """
 
     folder: str
@@ -31,6 +32,7 @@ class StartRecord(Table):
     versions: dict[str, str]
     threads: int
     processes: int = 1  # missing in runs of earlier versions
+    stationarity: bool = False  # missing in runs of earlier versions, which go on as they began
     written_by: str = f"affinet {__version__}"
 
     @model_validator(mode="before")

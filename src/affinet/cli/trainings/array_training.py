@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import isfinite
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +31,7 @@ from affinet.cli.trainings.rules import free_numbers
 from affinet.cli.trainings.snapshot import Packed, Snapshot
 from affinet.cli.trainings.training import score_of
 from affinet.kernels.arrays.array_gaps import ArrayGaps
+from affinet.kernels.arrays.array_projector import ArrayProjector
 from affinet.plans.plan import Plan
 from affinet.report.cost import CostReport, Trainable, cost_report
 from affinet.system.malformed import Malformed
@@ -141,13 +144,17 @@ class ArrayTraining:
     def prices(self, batch_size: int) -> CostReport | None:
         """As `RuledTraining.prices`, with the gradient in float64."""
         del batch_size
-        assert self.plan is not None, "a training without rules has no prices"
-        names, rows = [parameter.name for parameter in self.plan.parameters], self.rows
-        weights = self.steps.weights()
-        gradients = mean_gradient(self.perceptron, rows.task, weights, rows.train_features, rows.train_targets)
-        total = {name: gradients[name] + self.steps.decay * weights[name] for name in names}
-        at = {name: weights[name] for name in names}
-        return cost_report(self.plan.projector(at), total, at=at)
+        gradients, at = self._gradients_in_rules()
+        return cost_report(self._projector, gradients, at=at)
+
+    def stationarity(self, batch_size: int) -> float | None:
+        """As `RuledTraining.stationarity`, with the gradient in float64; the framework takes no part in it."""
+        del batch_size
+        if self.plan is None or not self.plan.parameters:
+            return None
+        gradients, at = self._gradients_in_rules()
+        value = self._projector.stationarity(gradients, at)
+        return value if isfinite(value) else None
 
     def state(self) -> dict[str, np.ndarray]:
         """The weights by name."""
@@ -167,6 +174,23 @@ class ArrayTraining:
             raise Malformed("its weights, or the numbers of its optimizer, are of other shapes or dtypes")
         restore_random(snapshot.random, self.random)
         self.steps.restore(weights, optimizer)
+
+    @cached_property
+    def _projector(self) -> ArrayProjector:
+        assert self.plan is not None, "a training without rules has no projector"
+        return ArrayProjector(self.plan, self._in_rules(self.steps.weights()))
+
+    def _gradients_in_rules(self) -> tuple[Arrays, Arrays]:
+        """The gradients of the mean loss of all train rows, with decay, and the present weights, of those in rules."""
+        weights, rows = self.steps.weights(), self.rows
+        gradients = mean_gradient(self.perceptron, rows.task, weights, rows.train_features, rows.train_targets)
+        at = self._in_rules(weights)
+        return {name: gradients[name] + self.steps.decay * weight for name, weight in at.items()}, at
+
+    def _in_rules(self, weights: Arrays) -> Arrays:
+        """Those of the weights that rules are about."""
+        assert self.plan is not None, "a training without rules has no weights in rules"
+        return {parameter.name: weights[parameter.name] for parameter in self.plan.parameters}
 
 
 def ruled_training(job: JobFile, data: Data, network: FirstNetwork, rules: PlannedRules, steps: Steps) -> ArrayTraining:

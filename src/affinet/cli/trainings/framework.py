@@ -84,6 +84,14 @@ class RuledTraining(Training, Protocol):
         The rows are taken in batches of this size at least. Raises AffinetError where prices cannot be computed.
         """
 
+    def stationarity(self, batch_size: int) -> float | None:
+        """`‖P g‖ / ‖g‖` at the present weights, g being the gradient of the mean loss of all train rows.
+
+        With an augmented Lagrangian `‖g − Jᵀν‖ / ‖g‖`. None where no weight is in a rule, and where the gradient is not
+        finite. The rows are taken in batches of this size at least; of several processes, all call this. Law: later
+        steps have the same bits with and without a call. Raises RunError where the network itself fails.
+        """
+
     def state(self) -> Mapping[str, Any]:
         """The weights under the names that rules have for them, as they are saved: NumPy arrays or tensors of torch."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from time import perf_counter
@@ -34,7 +34,8 @@ class Step:
 class Epoch:
     """An epoch is finished: mean loss on the train rows, score on the test rows, largest violation after any step.
 
-    `measuring` is the time spent on measuring the violation, in seconds.
+    `measuring` is the time spent on measuring, in seconds. `stationarity` is that of the mean loss of all train rows at
+    the weights; None where it was not measured.
     """
 
     number: int
@@ -42,13 +43,18 @@ class Epoch:
     score: float
     violation: float
     measuring: float = field(default=0.0, compare=False)
+    stationarity: float | None = None
+
+
+MeasureEpoch = Callable[[int], float | None]
+"""Number of an epoch that is finished → stationarity at its weights; None where it is not measured."""
 
 
 @dataclass(frozen=True)
 class Progress:
     """How far a training has come: its last finished epoch, the largest violation of all epochs, and their seconds.
 
-    `measuring` is the part of these seconds spent on measuring the violation.
+    `measuring` is the part of these seconds spent on measuring violation and stationarity.
     """
 
     last: Epoch | None = None
@@ -67,11 +73,18 @@ class Progress:
         return Progress(epoch, largest, self.seconds + seconds, self.measuring + epoch.measuring)
 
 
-def train_epochs(training: Training, train: TrainTable, finished: int = 0) -> Iterator[Step | Epoch]:
+def unmeasured(_epoch: int) -> float | None:
+    """Measure no stationarity."""
+    return None
+
+
+def train_epochs(
+    training: Training, train: TrainTable, finished: int = 0, stationarity: MeasureEpoch = unmeasured
+) -> Iterator[Step | Epoch]:
     """Train from epoch `finished` + 1 on, and finish the training after the last step.
 
-    Raises Diverged once the loss, a weight, a violation or an output is not finite, and RunError where the network
-    itself fails.
+    `stationarity` is called after each epoch, and has to leave the training as it is. Raises Diverged once the loss, a
+    weight, a violation or an output is not finite, and RunError where the network itself fails.
     """
     for number in range(finished + 1, train.epochs + 1):
         rows, loss_sum, largest, measuring = 0, 0.0, 0.0, 0.0
@@ -90,7 +103,10 @@ def train_epochs(training: Training, train: TrainTable, finished: int = 0) -> It
         score = training.score()
         if not isfinite(score) or not training.is_finite():
             raise _divergence_error(number)
-        yield Epoch(number, loss_sum / rows, score, largest, measuring)
+        measuring_start = perf_counter()
+        measured = stationarity(number)
+        measuring += perf_counter() - measuring_start
+        yield Epoch(number, loss_sum / rows, score, largest, measuring, measured)
 
 
 def score_of(task: Task, truth: Array, outputs: Array) -> float:

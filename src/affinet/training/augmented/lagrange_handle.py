@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
@@ -79,13 +79,18 @@ class LagrangeHandle:
         """Keep the gradients of the next step for `stationarity()` and `report()`; small models keep them always."""
         self._lagrangian.capture.request()
 
-    def stationarity(self) -> float:
-        """`‖∇f − Jᵀν‖ / ‖∇f‖` of the gradients of the last step that was captured, with the present multipliers."""
-        gradients = self._lagrangian.capture.total()
+    def stationarity(self, loss_fn: Callable[[], Any] | None = None) -> float:
+        """`‖∇f − Jᵀν‖ / ‖∇f‖` of the gradients of the last step that was captured, with the present multipliers.
+
+        `loss_fn` computes the loss at the present weights and returns it, or calls its backward itself; gradients of
+        the optimizers' parameters are restored afterwards. The coupled decay of an optimizer is added. Rules about
+        expected values need their `terms` in this loss.
+        """
+        gradients = self._lagrangian.capture.total() if loss_fn is None else self._lagrangian.gradients_of(loss_fn)
         if gradients is None:
             raise AttachError(
                 "no gradients were captured yet. Take a step first; for models of more than 65,536 constrained entries "
-                "call handle.capture() before it."
+                "call handle.capture() before it, or give handle.stationarity(loss_fn) the loss."
             )
         residual, size = self._lagrangian.residual_gradient(gradients)
         return residual / size if size else 0.0

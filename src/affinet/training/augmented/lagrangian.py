@@ -22,6 +22,7 @@ from affinet.training.capture import Capture
 from affinet.training.decay import Decay, decay_kind, signed_rates
 from affinet.training.directions import Directions, negated
 from affinet.training.hooked_optimizers import HookedOptimizers
+from affinet.training.losses import gradients_of
 from affinet.training.nesting import Nest, parameter_ids
 from affinet.training.scaling import unscale
 from affinet.training.step_start import StepStart, forget_curvature, undone_if_refused
@@ -117,6 +118,12 @@ class Lagrangian:
         ]
         sizes = [gradient.double().square().sum() for gradient in gradients.values()]
         return tuple(sqrt(float(torch.stack(parts).sum())) if parts else 0.0 for parts in (squares, sizes))  # type: ignore[return-value]
+
+    def gradients_of(self, loss_fn: Callable[[], Any]) -> dict[str, Tensor]:
+        """`∇f + λ w` of a loss by the trained weights that rules are about, λ being the decay that is coupled."""
+        stepped = [p for optimizer in self.hooked.live() for group in optimizer.param_groups for p in group["params"]]
+        rates = self._rates()
+        return gradients_of(loss_fn, self.parameters, stepped, lambda name: rates.get(name, 0.0))
 
     def state(self) -> dict[str, Any]:
         """A copy of all that later steps depend on, beyond the model and the optimizers."""

@@ -88,7 +88,7 @@ def ruled(*, steps: int = 0) -> RuledLearner:
     for _ in range(steps):
         weight.grad = torch.tensor([1.0, -3.0])
         one.optimizer.step()
-    return RuledLearner(one, handle, Trainable(2, 2), 1, ("weight",))
+    return RuledLearner(one, handle, Trainable(2, 2), 1, ("weight",), in_rules=True)
 
 
 def test_what_was_learned_of_inequalities_comes_back() -> None:
@@ -132,7 +132,7 @@ def approaching(steps: int = 0) -> RuledLearner:
     for _ in range(steps):
         weight.grad = torch.tensor([1.0, -3.0])
         one.optimizer.step()
-    return RuledLearner(one, handle, Trainable(2, 2), 1, ("weight",))
+    return RuledLearner(one, handle, Trainable(2, 2), 1, ("weight",), in_rules=True)
 
 
 def test_multipliers_of_an_augmented_lagrangian_come_back() -> None:

@@ -36,7 +36,7 @@ class RuledLearner:
     """A learner whose weights obey the rules after every step, or at the end with an augmented Lagrangian.
 
     `trained` is how many numbers the optimizer moves, `free` how many stay independent under the rules. `names` are the
-    keys of the plain network's state.
+    keys of the plain network's state. `in_rules` tells whether rules are about any weight that is trained.
     """
 
     learner: Learner
@@ -44,6 +44,7 @@ class RuledLearner:
     trained: Trainable
     free: int | Interval
     names: tuple[str, ...]
+    in_rules: bool
 
     @torch.no_grad()
     def state(self) -> dict[str, Tensor]:
@@ -69,18 +70,20 @@ def under_rules(job: JobFile, network: nn.Module, rules: PlannedRules) -> RuledL
     """
     plan = rules.plan
     names, free = tuple(network.state_dict()), free_numbers(numbers_of(network), plan.rank)
+    in_rules = _trains_in_rules(network, rules)
     method = job.job.train.method
     match method:
         case "project":
             learner = without_rules(job, network)
             handle = affinet.project(network, learner.optimizer, plan)
-            return RuledLearner(learner, handle, Trainable(learner.numbers, learner.numbers), free, names)
+            return RuledLearner(learner, handle, Trainable(learner.numbers, learner.numbers), free, names, in_rules)
         case "lagrange":
             learner = without_rules(job, network)
             approaching = affinet.lagrange(network, learner.optimizer, rules.rules if rules.left_out else plan)
-            return RuledLearner(learner, approaching, Trainable(learner.numbers, learner.numbers), free, names)
+            trained = Trainable(learner.numbers, learner.numbers)
+            return RuledLearner(learner, approaching, trained, free, names, in_rules)
         case "reparametrize":
-            return _by_free_numbers(job, network, plan, free, names)
+            return _by_free_numbers(job, network, plan, free, names, in_rules)
         case _:
             assert_never(method)
 
@@ -90,13 +93,21 @@ def numbers_of(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
+def _trains_in_rules(network: nn.Module, rules: PlannedRules) -> bool:
+    """Whether rules are about any weight that is not frozen."""
+    names = {parameter.name for parameter in rules.system.layout.parameters}
+    trained = [name for name, p in network.named_parameters(remove_duplicate=False) if p.requires_grad]
+    return not names.isdisjoint(trained)
+
+
 def _by_free_numbers(
-    job: JobFile, network: nn.Module, plan: Plan, free: int | Interval, names: tuple[str, ...]
+    job: JobFile, network: nn.Module, plan: Plan, free: int | Interval, names: tuple[str, ...], in_rules: bool
 ) -> RuledLearner:
     handle = _reparametrized(job, network, plan)
     trained = handle.trainable
     learner = Learner(network, make_optimizer(job, network), trained.out_of)
-    ruled = RuledLearner(learner, handle, trained, free if handle.basis == "projection" else trained.numbers, names)
+    free = free if handle.basis == "projection" else trained.numbers
+    ruled = RuledLearner(learner, handle, trained, free, names, in_rules)
     try:
         ruled.state()
     except (AttributeError, KeyError) as error:

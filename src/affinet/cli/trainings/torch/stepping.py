@@ -73,15 +73,23 @@ def take_step(
     return float(torch.as_tensor(loss).detach())
 
 
-def add_mean_gradient(network: nn.Module, rows: Rows, batch_size: int) -> float:
-    """Add the gradient of the mean loss of all train rows to the parameters, batch by batch; return the loss."""
-    count, total = len(rows.train_features), 0.0
-    for part in torch.arange(count).split(max(batch_size, ROWS_AT_ONCE)):
-        share = len(part) / count
-        loss = _loss(rows.task, forward(network, rows.train_features[part]), rows.train_targets[part]) * share
-        loss.backward()
-        total += float(loss.detach())
-    return total
+def add_mean_gradient(network: nn.Module, rows: Rows, batch_size: int, processes: Processes = SINGLE) -> None:
+    """Add the gradient of the mean loss of all train rows to the parameters, batch by batch.
+
+    Batches are divided between processes, whose network is synchronized. Raises RunError where the network fails, also
+    where it has no gradient.
+    """
+    count = len(rows.train_features)
+    for batch in torch.arange(count).split(max(batch_size, ROWS_AT_ONCE)):
+        part, share = processes.rows(batch), len(batch) / count
+        loss = _loss(rows.task, forward(network, rows.train_features[part]), rows.train_targets[part])
+        weighted = processes.weighted(loss, batch) * share
+        try:
+            weighted.backward()
+        except RuntimeError as error:
+            fact = f"the gradient of the network for {counted(len(part), 'row')} fails in its mode for evaluation"
+            way_out = "Training needs no such gradient with stationarity_every = 0 in [train]."
+            raise RunError(f"{fact}: {one_paragraph(error)}. {way_out}") from error
 
 
 def forward(network: nn.Module, features: Tensor) -> Tensor:

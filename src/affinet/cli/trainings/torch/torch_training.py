@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from affinet.blocks.interval import Interval
 from affinet.cli.trainings.processes import SINGLE, Processes
 from affinet.cli.trainings.snapshot import Snapshot
 from affinet.cli.trainings.torch.keeping import Learner, RuledLearner
+from affinet.cli.trainings.torch.observing import observed
 from affinet.cli.trainings.torch.stepping import Rows, add_mean_gradient, score, take_step
 from affinet.cli.trainings.torch.tensor_snapshot import put_back_ruled, take_ruled
 from affinet.cli.trainings.torch.threads import suited_threads
@@ -24,6 +26,7 @@ from affinet.errors import InfeasibleError, LeftOutWarning
 from affinet.language.dtensors import gathered_all, local_part
 from affinet.report.cost import CostReport, Trainable
 from affinet.training.augmented.lagrange_handle import LagrangeHandle
+from affinet.training.baking import Reparametrization
 
 Measure = Callable[[], Mapping[str, float]]
 
@@ -150,13 +153,26 @@ class RuledTorchTraining(TorchTraining):
         if self.processes.world > 1:
             return None
         if isinstance(handle, LagrangeHandle):
-            return handle.report()
-        with torch.random.fork_rng(devices=[]):
-            self.learner.network.eval()
-            try:
-                return handle.report(lambda: add_mean_gradient(self.learner.network, self.rows, batch_size))
-            finally:
-                self.learner.network.train()
+            stationarity = self.stationarity(batch_size)  # the handle's own is that of the last batch
+            report = handle.report()
+            return report if stationarity is None else replace(report, stationarity=stationarity)
+        with observed(self.learner.network, self.shuffling):
+            return handle.report(lambda: add_mean_gradient(self.learner.network, self.rows, batch_size))
+
+    def stationarity(self, batch_size: int) -> float | None:
+        """As `RuledTraining.stationarity`. Solvers begin anew before and afterwards, as they do after a checkpoint."""
+        handle = self.ruled.handle
+        if not self.ruled.in_rules:
+            return None
+        # Free numbers tell their handle the gradients of weights, which the processes do not exchange.
+        is_divided = not isinstance(handle, Reparametrization)
+        network, processes = (self.synchronized, self.processes) if is_divided else (self.learner.network, SINGLE)
+        handle.forget()
+        with observed(self.learner.network, self.shuffling):
+            value = handle.stationarity(lambda: add_mean_gradient(network, self.rows, batch_size, processes))
+        handle.forget()
+        value = self.processes.from_writer(lambda: value)
+        return value if isfinite(value) else None
 
     def state(self) -> Mapping[str, Tensor]:
         """The state of the baked network."""
