@@ -42,9 +42,9 @@ NO_CASE = {
     "cli/trainings/torch/joined_processes.py JoinedProcesses.agree: ": "processes differ; tests/shards raises it",
     "cli/trainings/torch/joined_processes.py JoinedProcesses.check_b": "processes differ; tests/shards raises it",
     "cli/trainings/torch/process_group.py joined: raise Already": "one of several processes; tests/shards raises it",
-    "training/process_agreement.py _await_all: ": "a process attaches none; tests/shards raises it",
+    "training/process_meeting.py meet: ": "processes make other calls or none; tests/shards raises each",
     "training/process_agreement.py _check: ": "processes differ; tests/shards raises each",
-    "training/process_agreement.py _check_within_reach: raise AttachError(f'{name} is held": (
+    "training/process_meeting.py check_within_reach: raise AttachError(f'{name} is held": (
         "a mesh without this process; tests/shards raises it"
     ),
     "training/sharded_numbers.py ": "numbers of several processes; tests/shards raises each",

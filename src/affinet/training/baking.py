@@ -20,6 +20,7 @@ from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.freezing import Trained
 from affinet.training.handle_page import HandleView
 from affinet.training.losses import check_callable, differentiable, without_gradients
+from affinet.training.process_meeting import await_call
 from affinet.training.replacing import Replacement
 from affinet.training.sharded_numbers import refuse_sharded
 from affinet.training.stale_optimizers import accept_again
@@ -54,6 +55,7 @@ class Reparametrization:
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of the present weights, including frozen ones."""
+        await_call("handle.violation()", self._parameters | self._replacement.numbers())
         return self._measure(self._weights(self._parameters))
 
     @property

@@ -30,6 +30,7 @@ from affinet.training.handle_page import HandleView
 from affinet.training.losses import gradients_of
 from affinet.training.matching import Rules, follow_freezing, match_rules
 from affinet.training.process_agreement import check_not_distributed
+from affinet.training.process_meeting import await_call
 from affinet.training.sandwich import Sandwich
 from affinet.training.watching import Watch
 
@@ -58,6 +59,7 @@ class Handle:
 
         Raises AttachError where the model has replaced one of these parameters, as `fully_shard` does.
         """
+        self._await("handle.violation()")
         return self._sandwich.violation()
 
     def project_gradients(self) -> None:
@@ -88,6 +90,7 @@ class Handle:
         share entries with inequalities are priced by the gradients averaged over steps, once there were steps, and the
         others by the last ones.
         """
+        self._await("handle.multipliers()")
         priced = self._sandwich.learning.averaged(self._sandwich.minimized(self._captured()))
         multipliers = self.projector.multipliers(priced, at=self._sandwich.parameters)
         return negated(multipliers, self._sandwich.maximized_rules())
@@ -99,6 +102,7 @@ class Handle:
         more bounds meet than needed, raising one of them may cost something and lowering it gain nothing. Each such row
         takes two linear programs. Raises RuleError for a name of no rule, and for more than 1,000 such rows.
         """
+        self._await("handle.one_sided_multipliers()")
         priced = self._sandwich.learning.averaged(self._sandwich.minimized(self._captured()))
         sides = self.projector.one_sided_multipliers(priced, self._sandwich.parameters, rules)
         return negated(sides, self._sandwich.maximized_rules())
@@ -108,6 +112,7 @@ class Handle:
 
         Frozen weights count at their values; rules that are equations are left out.
         """
+        self._await("handle.active()")
         return self.projector.active(self._sandwich.parameters)
 
     def stationarity(self, loss_fn: Callable[[], Any] | None = None) -> float:
@@ -116,6 +121,7 @@ class Handle:
         With `loss_fn`, of the gradients of that loss at the present weights, as in `report`. With inequalities `P g` is
         the distance of −g from the normal cone at the present weights.
         """
+        self._await("handle.stationarity()")
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
         return self.projector.stationarity(self._sandwich.minimized(gradients), at=self._sandwich.parameters)
 
@@ -128,6 +134,7 @@ class Handle:
         that were shortened, refused, or returned from slowly since they were attached, and compares their rank at the
         weights with that at almost all points.
         """
+        self._await("handle.report()")
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
         gradients, maximized = self._sandwich.minimized(gradients), self._sandwich.maximized_rules()
         plan, weights = self.projector.plan, self._sandwich.parameters
@@ -143,6 +150,7 @@ class Handle:
         to get them; rules of more than 4 million pairs of a row and an entry have prices only by `report().html(path)`.
         `history` are the observations of a watch: `watch.history`. Raises ReportError where the page cannot be written.
         """
+        self._await("handle.html()")
         view = self._view()
         prices = self.report() if view.quickly_priced and self._sandwich.capture.total() is not None else None
         return write_page_of(view.contents, prices, path, history)
@@ -178,6 +186,7 @@ class Handle:
         the first step of a resumed training. The training keeps the same bits. Raises WatchError where there are no
         steps to observe.
         """
+        self._await("handle.watch()")
         return Watch(self._sandwich, callbacks, every=every, multipliers=multipliers, first_step=first_step)
 
     def attached_to(self, optimizer: optim.Optimizer) -> bool:
@@ -263,6 +272,10 @@ class Handle:
         equations = counted(self.plan.rows, "equation")
         state = "attached" if self._sandwich.hooked.attached else "removed"
         return f"<Handle ({state}): {equations}, {self.plan.free} free; attaching moved {moved}>"
+
+    def _await(self, call: str) -> None:
+        """Wait until all processes that hold the weights together make this call; see `await_call`."""
+        await_call(call, self._sandwich.every_parameter)
 
     def _view(self) -> HandleView:
         """What a page shows of these rules."""

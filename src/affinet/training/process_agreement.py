@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.language.dtensors import is_distributed, loaded_class
 from affinet.system.stored.digest import digest_of_rules, digests_by_rule
 from affinet.system.system import System
+from affinet.training.process_meeting import check_within_reach, meet
 
 
 def check_agreement(model: torch.nn.Module, system: System, weights: Mapping[str, Tensor]) -> None:
@@ -27,7 +27,7 @@ def check_agreement(model: torch.nn.Module, system: System, weights: Mapping[str
         _check(group, system, {})
     if not distributed:
         return
-    _check_within_reach(distributed)
+    check_within_reach(distributed)
     placements = {
         name: f"{tuple(weight.shape)} {weight.dtype} {weight.placements}" for name, weight in distributed.items()
     }
@@ -58,24 +58,8 @@ def _groups_of_copies(model: torch.nn.Module) -> list[Any]:
     return list({id(part.process_group): part.process_group for part in copies}.values())
 
 
-def _check_within_reach(distributed: Mapping[str, Any]) -> None:
-    """Raise AttachError where the process group of a weight is gone, or this process is not on its mesh."""
-    if not torch.distributed.is_initialized():
-        raise AttachError(
-            f"{next(iter(distributed))} is held by several processes, and there is no process group: it was destroyed. "
-            f"Call torch.distributed.init_process_group, and make and shard the model after it."
-        )
-    for name, weight in distributed.items():
-        if weight.device_mesh.get_coordinate() is None:
-            raise AttachError(
-                f"{name} is held by processes {weight.device_mesh.mesh.flatten().tolist()}, and this is process "
-                f"{torch.distributed.get_rank()}. Attach rules on the processes that hold all of their weights, and "
-                f"only there."
-            )
-
-
 def _check(group: Any, system: System, placements: dict[str, str]) -> None:
-    _await_all(group)
+    meet(group, "attached rules", "Attach the same rules in the same order on every process.")
     digest = digest_of_rules(system)
     description = (digest, placements)
     if all(other == description for other in _collected(group, description)):
@@ -93,33 +77,6 @@ def _check(group: Any, system: System, placements: dict[str, str]) -> None:
                 f"processes {rank} and {peer} have different rules: {_difference(rules, peer_rules)}. Attach the same "
                 f"rules in the same order on every process, with numbers that do not depend on the process."
             )
-
-
-def _await_all(group: Any) -> None:
-    """Wait until all processes of the group attach rules, before they exchange anything.
-
-    Raises AttachError after the timeout that init_process_group was given, for those that do not.
-    """
-    store = torch.distributed.distributed_c10d._get_process_group_store(group)
-    _attached[group.group_name] += 1
-    keys = {
-        rank: f"affinet/rules/{_attached[group.group_name]}/{rank}"
-        for rank in torch.distributed.get_process_group_ranks(group)
-    }
-    store.set(keys[torch.distributed.get_rank()], "")
-    try:
-        store.wait([*keys.values()])
-    except RuntimeError as error:
-        absent = [rank for rank, key in keys.items() if not store.check([key])]
-        seconds = store.timeout.total_seconds()  # type: ignore[attr-defined]
-        raise AttachError(
-            f"processes {absent[:8]} hold parts or copies of the same weights as this one, and have not attached rules "
-            f"for {seconds:g} seconds. Attach the same rules in the same order on every process."
-        ) from error
-
-
-_attached: Counter[str] = Counter()
-"""Name of a process group → how often this process has attached rules in it."""
 
 
 def _difference(rules: Mapping[str, str], peer_rules: Mapping[str, str]) -> str:
