@@ -70,7 +70,7 @@ def test_what_trainings_meet_over_processes(world: int) -> None:
 
 ERRORS = {
     "not_finite": "GradientError: the gradient of first.weight holds 1 number that is not finite",
-    "certified": "UnsupportedWeightError: first.weight cannot be constrained: it is held by several processes",
+    "certified": "of the optimizer cannot be constrained: it is held by several processes (a DTensor",
     "reparametrized": "Reparametrize first and call fully_shard then",
     "augmented": "UnsupportedWeightError: second.weight cannot be constrained: it is held by several processes",
     "sharded_after_attaching": "AttachError: first.weight is no longer the parameter that the rules are attached to",

@@ -10,7 +10,7 @@ from tests.shards.unmatched_calls import CALLS
 
 LOCAL = {"attached_to", "capture", "forget", "remove", "state_dict", "load_state_dict", "plan", "moved", "projector"}
 """What a process does without the others."""
-OTHERWISE = {"project_gradients": "a part of a step", "update": "attaches rules", "certificate": "refuses such weights"}
+OTHERWISE = {"project_gradients": "a part of a step", "update": "attaches rules"}
 
 
 def test_calls_of_one_process_are_named() -> None:

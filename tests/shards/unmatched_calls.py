@@ -25,6 +25,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "active": lambda handle: handle.active(),
     "stationarity": lambda handle: handle.stationarity(),
     "report": lambda handle: handle.report(),
+    "certificate": lambda handle: handle.certificate(lambda: handle._model()(torch.ones(1, 4)).sum()),
     "html": lambda handle: handle.html(Path(tempfile.mkdtemp()) / "page.html"),
     "watch": lambda handle: handle.watch(),
 }
@@ -35,7 +36,9 @@ def unmatched() -> dict[str, Any]:
     """Call → what the process that makes it alone is told; and what all of them get when they make it together."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        handle, computed = _projected(), _computed()
+        net = _sharded(_net())
+        optimizer = optim.SGD(net.parameters(), lr=0.1)
+        handle, computed = _projected(net, optimizer), _computed()
         calls = {f"handle.{name}()": (call, handle) for name, call in CALLS.items()}
         calls["of computed weights"] = CALLS["violation"], computed
         rank, found = dist.get_rank(), {}
@@ -49,9 +52,7 @@ def unmatched() -> dict[str, Any]:
         return found
 
 
-def _projected() -> Any:
-    net = _sharded(_net())
-    optimizer = optim.SGD(net.parameters(), lr=0.1)
+def _projected(net: Any, optimizer: optim.Optimizer) -> Any:
     w = affinet.weights(net)
     handle = affinet.project(net, optimizer, [w[0].weight.sum(dim=0) == 1, w[1].weight >= 0])
     net(torch.ones(1, 4)).sum().backward()

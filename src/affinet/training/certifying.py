@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +28,7 @@ from affinet.report.certificate import Certificate, Verdict
 from affinet.system.rows import Rows
 from affinet.training.losses import check_callable, differentiable, without_gradients
 from affinet.training.objective import Objective
+from affinet.training.whole_weights import whole_weights
 
 Weights = Mapping[str, torch.nn.Parameter]
 
@@ -42,10 +44,12 @@ def certify(
     check_callable(loss_fn)
     if isinstance(tolerance, bool) or not isinstance(tolerance, float | int) or not 0.0 < tolerance < 1.0:
         raise AttachError(f"tolerance is {tolerance!r:.60}; give a number between 0 and 1, such as 1e-4.")
-    members = [*objective.weights.values(), *(() if model is None else model.parameters())]
-    with _unchanged_buffers(model), without_gradients(members), torch.enable_grad():
-        derivatives = _Derivatives(objective, loss_fn)
-        return _Examination(plan, objective, derivatives, tolerance).certificate()
+    with whole_weights(model, objective.weights, "handle.certificate") as evaluated, _unchanged_buffers(model):
+        members = [*evaluated.by_name.values(), *(() if model is None else model.parameters())]
+        with without_gradients(members), torch.enable_grad():
+            objective = replace(objective, weights=evaluated.by_name)
+            derivatives = _Derivatives(objective, loss_fn, evaluated.mean)
+            return _Examination(plan, objective, derivatives, tolerance).certificate()
 
 
 @contextmanager
@@ -63,17 +67,20 @@ def _unchanged_buffers(model: torch.nn.Module | None) -> Iterator[None]:
 
 
 class _Derivatives:
-    """The gradient of an objective in float64, and products with its Hessian, over all weights end to end."""
+    """The gradient of an objective in float64, and products with its Hessian, over all weights end to end.
 
-    def __init__(self, objective: Objective, loss_fn: Callable[[], Any]) -> None:
-        self._objective, self._weights = objective, list(objective.weights.values())
+    The loss is the mean of those of all processes, of which `mean` is that of their numbers.
+    """
+
+    def __init__(self, objective: Objective, loss_fn: Callable[[], Any], mean: Callable[[Floats], Floats]) -> None:
+        self._objective, self._weights, self._mean = objective, list(objective.weights.values()), mean
         loss = differentiable(loss_fn())
         if any(p.grad is not None for p in self._weights):
             raise AttachError(
                 "loss_fn called backward, and second derivatives need the graph that backward frees. Return the loss "
                 "and call no backward."
             )
-        self.finite = bool(torch.isfinite(loss))
+        self.finite = bool(np.isfinite(mean(_numbers(loss))).all())
         self._sign = objective.sign or 1.0
         graph = torch.autograd.grad(loss, self._weights, create_graph=True, allow_unused=True)
         self._slopes = [(g, p) for g, p in zip(graph, self._weights, strict=True) if g is not None]
@@ -115,7 +122,8 @@ class _Derivatives:
 
     def _joined(self, tensors: Sequence[Tensor | None]) -> Floats:
         pairs = zip(tensors, self._weights, strict=True)
-        return np.concatenate([np.zeros(0), *(np.zeros(p.numel()) if t is None else _numbers(t) for t, p in pairs)])
+        numbers = [np.zeros(p.numel()) if t is None else _numbers(t) for t, p in pairs]
+        return self._mean(np.concatenate([np.zeros(0), *numbers]))
 
 
 class _RuleDerivatives:

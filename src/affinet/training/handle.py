@@ -29,10 +29,10 @@ from affinet.training.first_move import settle
 from affinet.training.handle_page import HandleView
 from affinet.training.losses import gradients_of
 from affinet.training.matching import Rules, follow_freezing, match_rules
-from affinet.training.process_agreement import check_not_distributed
 from affinet.training.process_meeting import await_call
 from affinet.training.sandwich import Sandwich
 from affinet.training.watching import Watch
+from affinet.training.whole_weights import reshard
 
 
 class Handle:
@@ -166,15 +166,13 @@ class Handle:
         zero. `print` shows the figures and the verdict: "local minimum", "local maximum", "saddle", or "cannot tell,
         because …". Nothing is changed: weights, gradients, buffers and random numbers are as before.
 
-        Raises AttachError for a `loss_fn` that returns no loss or calls backward, and UnsupportedWeightError for
-        weights that several processes hold.
+        Where several processes hold the weights, each has all of them in memory meanwhile, and the loss is the mean of
+        those of all processes. Raises AttachError for a `loss_fn` that returns no loss or calls backward, and
+        UnsupportedWeightError for weights that several processes hold and that are not in the model.
         """
-        check_not_distributed(
-            self._sandwich.parameters,
-            "handle.certificate",
-            "Ask for it in one process, with the model loaded from a checkpoint.",
-        )
+        self._await("handle.certificate()")
         model = self._model()
+        reshard(model)
         return certify(self.projector.plan, self._sandwich.objective(model), model, loss_fn, tolerance)
 
     def watch(self, *callbacks: Observer, every: int = 1, multipliers: bool = False, first_step: int = 0) -> Watch:
