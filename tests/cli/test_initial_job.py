@@ -137,7 +137,9 @@ def test_columns_that_cannot_be_features_are_left_out_with_the_reason(affinet: C
     written = affinet("init", "mixed.csv")
     assert written.exit_code == 0, written.output
     assert "Column 'place' is left out: it is 'Ulm' in every row.\n" in written.stdout
-    assert "Column 'day' is left out: dates (such as '2020-01-01') in column 'day'. Write what" in written.stdout
+    assert (
+        "Column 'day' is left out: dates or times (such as '2020-01-01') in column 'day'. Write what" in written.stdout
+    )
     assert "Column 'floors' is left out: 1 value missing, NaN or infinite in column 'floors', the" in written.stdout
     assert "Column '' is left out: it has no name, as row numbers that pandas wrote.\n" in written.stdout
     assert "[data]" not in written.stdout
@@ -161,8 +163,8 @@ def test_columns_of_text_become_features_that_rules_name(affinet: Command, folde
     assert written.exit_code == 0, written.output
     assert "36 rows, 10 features; regression" in written.stdout
     assert "Column 'row' counts the rows. If it means nothing else, list it in 'ignore' of [data].\n" in written.stdout
-    named = "3 features of zeros and ones: 'new=Yes', 'new=no', 'new=yes'. Of them 'Yes' and 'yes' differ in capital"
-    assert f"Column 'new' is text, which becomes {named} letters alone.\n" in written.stdout
+    named = "3 features of zeros and ones: 'new=Yes', 'new=no', 'new=yes'. Among them are 'Yes' and 'yes', which"
+    assert f"Column 'new' is text, which becomes {named} differ in capital letters alone.\n" in written.stdout
     text = (folder / "job.toml").read_text(encoding="utf-8")
     assert '\ntext = "encode" ' in text
     assert """4 'colour=<b>', 5 'colour=a "b"', 6 "colour=it's", 7 'colour=red'""" in text
@@ -190,3 +192,42 @@ def test_a_target_of_amounts_with_a_sign_is_told_to_be_text(affinet: Command, fo
     assert refused.exit_code == 2
     assert "The target is text, such as '$0000'; regression needs plain numbers." in refused.stderr
     assert "Did you mean 'price'?" in affinet("init", "flats.csv", "--target", "PRIC").stderr
+
+
+def test_classes_that_are_probably_one_are_told(affinet: Command, folder: Path) -> None:
+    for name, words, told in (
+        (
+            "spaces",
+            ("low", "high", "low "),
+            "has 'low' and 'low ', which differ in spaces alone, and they are different",
+        ),
+        ("case", ("Low", "high", "low"), "has 'Low' and 'low', which differ in capital letters alone, and they are"),
+        ("blank", ("low", "high", " "), "has a class ' ': where its values are missing, remove the rows."),
+    ):
+        rows = "\n".join(f"{k % 7},{words[k % 3]}" for k in range(40))
+        (folder / "levels.csv").write_text(f"a,level\n{rows}\n")
+        assert f"\nThe target {told}" in affinet("init", "levels.csv", "--out", f"{name}.toml").stdout
+        assert f"\nThe target {told}" in affinet("train", f"{name}.toml", "--out", name).stdout
+
+
+def test_the_last_column_with_a_name_is_predicted(affinet: Command, folder: Path) -> None:
+    (folder / "ends.csv").write_text("a,price,\n" + "".join(f"{k % 7},{k / 2},\n" for k in range(30)))
+    written = affinet("init", "ends.csv")
+    assert written.exit_code == 0, written.output
+    assert "The target is the last column, 'price'. To predict 'a': affinet init" in written.stdout
+    assert "Column '' is left out: it has no name" in written.stdout
+    for words in (["--target", ""], []):
+        (folder / "ends.csv").write_text(",\n" + "".join(f"{k % 7},{k / 2}\n" for k in range(30)))
+        refused = affinet("init", "ends.csv", "--out", "other.toml", *words)
+        assert refused.exit_code == 2
+        assert refused.stderr
+
+
+def test_a_line_with_too_many_fields_is_named(affinet: Command, folder: Path) -> None:
+    for start, told in (
+        ("sep=;\na;b;price\n", "line 2, and its first line has 2 names of columns"),
+        ("# made today\n1,2,3\n", "line 2, and its first line has 1 name of columns"),
+        ('a;b;price\n1;"two\nlines";3\n1;2;3;4\n', "line 4, and its first line has 3 names of columns"),
+    ):
+        (folder / "long.csv").write_text(start + "1;2;3\n" * 9)
+        assert told in affinet("init", "long.csv").stderr

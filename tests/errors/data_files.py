@@ -33,7 +33,7 @@ def data_of_another_kind(folder: Path) -> None:
     load(folder, "", name="small.xlsx")
 
 
-@case(DataError, "A line has more fields than the header.", "Correct the line.", foreign="(?<=csv file: ).*")
+@case(DataError, "A line has more fields than the header.", "Correct the line.", fragment="has 3 fields in line 3")
 def data_with_a_long_line(folder: Path) -> None:
     load(folder, "length,kind\n1,2\n3,4,5\n")
 
@@ -92,6 +92,11 @@ def text_with_gaps(folder: Path) -> None:
 @case(DataError, "Text that is dates.", "Write numbers.", fragment="has dates")
 def text_that_is_dates(folder: Path) -> None:
     load_text(folder, ["2024-03-01", "2024-03-02"])
+
+
+@case(DataError, "Amounts with signs or groups of thousands.", "Write plain numbers.", fragment="has amounts")
+def text_that_is_amounts(folder: Path) -> None:
+    load_text(folder, ["€ 1.000", "€ 2.500"])
 
 
 @case(DataError, "Text of many words.", "Write shorter words, or leave the column out.", fragment="has free text")

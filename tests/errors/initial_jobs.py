@@ -46,6 +46,11 @@ def a_first_job_for_a_last_column_of_one_value(folder: Path) -> None:
     begin(folder, None, rows="length,kind\n" + "1,owl\n2,owl\n" * 6)
 
 
+@case(DataError, "The column has no name.", "Write names in the first line.", fragment="needs a name")
+def a_first_job_for_a_column_without_a_name(folder: Path) -> None:
+    begin(folder, "", rows=",kind\n" + "1,owl\n2,cat\n" * 6)
+
+
 @case(DataError, "All other columns are names or have gaps.", "Give another column.", fragment="can be a feature")
 def a_first_job_without_features(folder: Path) -> None:
     begin(folder, rows="name,kind\n" + "\n".join(f"No. {k},{'owl' if k % 2 else 'cat'}" for k in range(12)))

@@ -101,5 +101,6 @@ def _planned_after_trial(job: JobFile) -> Planned:
     from affinet.cli.trainings.preparation import prepare
 
     prepared = prepare(job)
-    encoding = prepared.data.scaling.encoding
-    return Planned(prepared.rules, prepared.numbers, prepared.data.task, bool(encoding.categories), encoding.notices())
+    data = prepared.data
+    has_text = bool(data.scaling.encoding.categories)
+    return Planned(prepared.rules, prepared.numbers, data.task, has_text, data.notices)

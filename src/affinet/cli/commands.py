@@ -248,7 +248,7 @@ def _run_here(processes: Processes, screen: Screen, job: JobFile, out: Path) -> 
     data = prepared.data
     rows = f"{len(data.train_targets):,} rows to train on, {len(data.test_targets):,} to test on"
     screen.say(f"Data: {rows}; {data.decided}. {data.scaling.sentence()}")
-    for notice in data.scaling.encoding.notices():
+    for notice in data.notices:
         screen.say(notice)
     screen.say("")
     screen.say_plan(f"{prepared.rules}\n")

@@ -15,7 +15,7 @@ from affinet.cli.initial_text import HIDDEN, SCHEMA, job_text
 from affinet.cli.jobs.conflicts import conflicts
 from affinet.cli.jobs.job import READY_MADE, DataTable, Job, ModelTable, TrainTable
 from affinet.cli.trainings.data import Lesson, Task, read_lesson
-from affinet.cli.words import counted, did_you_mean, listed
+from affinet.cli.words import alike_texts, counted, did_you_mean, listed
 from affinet.errors import DataError, JobError
 from affinet.system.files import MISSING, unreadable
 
@@ -53,7 +53,7 @@ def write_initial_job(source: str, target: str | None, out: Path | None, *, task
     if not os.path.lexists(path.with_name(SCHEMA)):
         _write(path.with_name(SCHEMA), schema_text())
     features = counted(lesson.inputs, "feature")
-    choices = (*choices, *_encoded(lesson), *lesson.encoding.notices())
+    choices = (*choices, *_encoded(lesson), *lesson.notices)
     return InitialJob(path, f"{counted(len(lesson.targets), 'row')}, {features}; {lesson.decided}", choices)
 
 
@@ -65,19 +65,10 @@ def _encoded(lesson: Lesson) -> list[str]:
         shown = listed([f"{name!r:.80}" for name in names], 6)
         features = "1 feature" if len(names) == 1 else f"{len(names)} features"
         sentence = f"Column {column!r} is text, which becomes {features} of zeros and ones: {shown}."
-        if alike := _differing_in_case(lesson.encoding.categories[column]):
-            sentence += f" Of them {alike[0]!r:.60} and {alike[1]!r:.60} differ in capital letters alone."
+        if alike := alike_texts(lesson.encoding.categories[column]):
+            sentence += f" Among them are {alike}."
         sentences.append(sentence)
     return sentences
-
-
-def _differing_in_case(categories: Sequence[str]) -> tuple[str, str] | None:
-    """The first two categories that differ in capital letters alone."""
-    first: dict[str, str] = {}
-    for category in categories:
-        if (other := first.setdefault(category.casefold(), category)) != category:
-            return other, category
-    return None
 
 
 def _lesson(table: DataTable, folder: Path, *, named: bool) -> Lesson:
@@ -134,8 +125,8 @@ def _table_of_file(path: Path, target: str | None, folder: Path) -> tuple[DataTa
     advice = "If it means nothing else, list it in 'ignore' of [data]."
     choices += [f"Column {name!r} counts the rows. {advice}" for name in table.counting]
     if target is None:
-        advice = _other_targets(path, table.columns[:-1])
-        choices.insert(0, f"The target is the last column, {table.target!r}. {advice}")
+        advice = _other_targets(path, [name for name in table.columns if name not in ("", table.target)])
+        choices.insert(0, f"The target is the last column, {table.target!r}. {advice}".rstrip())
     text: dict[str, Any] = {"text": "encode"} if table.text else {}
     return DataTable(source=relative, target=table.target, ignore=tuple(unusable), **text), tuple(choices)
 

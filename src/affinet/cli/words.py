@@ -29,6 +29,17 @@ def listed(names: Sequence[str], limit: int = 12) -> str:
     return shown if len(names) <= limit else f"{shown}, … ({len(names)} in all)"
 
 
+def alike_texts(texts: Iterable[str]) -> str:
+    """The first two texts that differ in capital letters or in spaces around them alone, as a clause; or empty."""
+    first: dict[str, str] = {}
+    for text in texts:
+        other = first.setdefault(text.strip().casefold(), text)
+        if other != text:
+            difference = "spaces" if other.casefold() != text.casefold() else "capital letters"
+            return f"{other!r:.60} and {text!r:.60}, which differ in {difference} alone"
+    return ""
+
+
 def shell_word(path: object) -> str:
     """A path as one word of a command that a person copies into a shell."""
     return shlex.quote(str(path))

@@ -33,6 +33,9 @@ def table(folder: Path, words: list[str | None], *, kind: str = "csv") -> Path:
         ["<script>alert(1)</script>", "a=b", 'say "hi"', "it's", "#1", "two\nlines", "\\n", "tab\t."],
         ["x" * 100, "\U0001f600", "北京", "ß", "\u202e"],
         [" padded", "plain"],
+        ["No. 1", "No. 2"],
+        ["3-5", "6+"],
+        ["10 km", "20 km"],
     ],
 )
 def test_text_becomes_sorted_categories(tmp_path: Path, words: list[str | None], kind: str) -> None:
@@ -72,10 +75,16 @@ def test_numbers_and_truth_values_stay_numbers(tmp_path: Path, words: list[str |
         (["3", "n/a"], "10 values missing, NaN or infinite in column 'c', the first in line 3 ('n/a')."),
         (["3", "three"], "10 values of 20 that are not a number in column 'c', the first in line 3 ('three')."),
         (["red", "red ", " red"], "' red' and 'red' in column 'c', which differ in spaces alone. Remove the spaces."),
-        (["2024-03-01", "2024-04-01"], "dates (such as '2024-03-01') in column 'c'."),
-        (["31.12.2024", "1.2.24"], "dates (such as '1.2.24') in column 'c'."),
-        (["2024-03-01 12:00", "2024-04-01T01:02:03"], "dates (such as '2024-03-01 12:00') in column 'c'."),
-        (["2024年3月1日", "2024年4月1日"], "dates (such as '2024年3月1日') in column 'c'."),
+        (["2024-03-01", "2024-04-01"], "dates or times (such as '2024-03-01') in column 'c'."),
+        (["31.12.2024", "1.2.24"], "dates or times (such as '1.2.24') in column 'c'."),
+        (["2024-03-01 12:00", "2024-04-01T01:02:03"], "dates or times (such as '2024-03-01 12:00') in column 'c'."),
+        (["2024年3月1日", "2024年4月1日"], "dates or times (such as '2024年3月1日') in column 'c'."),
+        (["1 Feb 2024", "28 März 2024"], "dates or times (such as '1 Feb 2024') in column 'c'."),
+        (["12:30", "1:05"], "dates or times (such as '12:30') in column 'c'."),
+        (["€ 1.50", "€ 2"], "amounts (such as '€ 1.50') in column 'c'. Write plain numbers"),
+        (["20 %", "5%"], "amounts (such as '20 %') in column 'c'."),
+        (["1,5", "2,25"], "amounts (such as '1,5') in column 'c'."),
+        (["1,234.50", "12,000"], "amounts (such as '1,234.50') in column 'c'."),
         (["red", "x" * 101], "free text in column 'c': 'xxx"),
         ([f"name {k}" for k in range(20)], "another text (such as 'name 0') in each row of column 'c'"),
         ([f"{k} a" for k in range(11)] + ["0 a"] * 9, "11 different texts (such as '0 a') in 20 rows of column 'c'"),
@@ -93,6 +102,10 @@ def test_text_that_is_no_category_is_refused_and_left_out_of_a_first_job(
     assert message.endswith(IGNORE)
     assert survey(path, "y").unusable == {"c": message.removeprefix(f"{path} has ").removesuffix(IGNORE)}
     assert read_examples(path, "y", ignore=["c"], encode=True).names == ("a",)
+
+
+def test_numbers_that_a_parquet_file_has_as_text_are_categories(tmp_path: Path) -> None:
+    assert read_examples(table(tmp_path, ["1", "2"], kind="parquet"), "y", encode=True).categories == {"c": ("1", "2")}
 
 
 def test_fifty_categories_in_a_hundred_rows_are_taken(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -73,6 +74,23 @@ def missing_values_error(
         f"{path} has {counted(int(missing.sum()), 'value')} missing, NaN or infinite in column {column.name!r}, "
         f"the first in {_place(path, column, missing)}. Fill them in or remove the rows.{way_out}"
         f"{'' if is_target else OR_IGNORE}"
+    )
+
+
+def ragged_line(path: Path) -> str:
+    """The message about the first line of a .csv file with more fields than its header."""
+    header, line, fields = 1, "a line", "more"
+    with (
+        suppress(OSError, csv.Error, StopIteration),
+        path.open(encoding="utf-8-sig", errors="replace", newline="") as file,
+    ):
+        records = _records(file, separator_of(path))
+        header = len(next(records)[1])
+        number, record = next((number, record) for number, record in records if len(record) > header)
+        line, fields = f"line {number}", f"{len(record):,}"
+    return (
+        f"{path} has {fields} fields in {line}, and its first line has {counted(header, 'name')} of columns. Correct "
+        f"the line, put text with a separator in quotation marks, or remove a title, a comment or sep= above the names."
     )
 
 

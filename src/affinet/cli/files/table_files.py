@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from affinet.cli.files.cells import OR_IGNORE, refuse_gaps, refuse_stray_words
+from affinet.cli.files.cells import OR_IGNORE, ragged_line, refuse_gaps, refuse_stray_words
 from affinet.cli.files.parquet import read_parquet
 from affinet.cli.files.separated import SAVE_AS_UTF8, read_separated
 from affinet.cli.files.text_columns import TEXT, categories_of, numbers_of_categories
@@ -60,8 +60,10 @@ def read_examples(
     features = frame.drop(target, *ignore)
     if features.width == 0:
         ignored = "" if not ignore else " and those to ignore"
+        separators = " Commas, semicolons or tabs separate the fields of a .csv file." if frame.width == 1 else ""
         raise DataError(
             f"{path} has no column besides the target {target!r}{ignored}; add the features to predict it from."
+            f"{separators}"
         )
     for name in features.columns:
         refuse_stray_words(path, features[name])
@@ -93,14 +95,16 @@ class Survey:
 
 
 def survey(path: Path, target: str | None) -> Survey:
-    """Look at the columns of the table `path`, of which the last is the target where `target` is None.
+    """Look at the columns of the table `path`, of which the last with a name is the target where `target` is None.
 
     Text is usable as a feature for each of its categories. A column without a name holds the row numbers that pandas
     writes, from which nothing can be learnt, as from a column of one value. Raises DataError where the table cannot be
     read, or has no column `target`.
     """
     frame = _read(path)
-    chosen = frame.columns[-1] if target is None else target
+    chosen = next(filter(None, reversed(frame.columns)), "") if target is None else target
+    if not chosen:
+        raise DataError(f"the target of {path} needs a name: write one above its column, in the first line.")
     _refuse_unknown(path, frame, chosen)
     features = frame.drop(chosen)
     unusable = {column.name: reason for column in features if (reason := _why_unusable(path, column))}
@@ -143,6 +147,8 @@ def _read(path: Path) -> pl.DataFrame:
     except DataError:
         raise
     except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is not an Exception
+        if "truncate_ragged_lines" in str(error):
+            raise DataError(ragged_line(path)) from None
         way_out = SAVE_AS_UTF8 if "utf-8" in str(error) else ""
         raise DataError(f"{path} is not a readable {path.suffix} file: {one_paragraph(error)}.{way_out}") from None
     repeated_names = [name for name in frame.columns if re.search(r"_duplicated_\d+$", name)]

@@ -15,7 +15,15 @@ MOST_CATEGORIES = 50
 """Most different values of a column whose categories become features, and they need twice as many rows."""
 LONGEST_CATEGORY = 100
 """Most characters of a category, which is a part of a feature's name."""
-DATE = re.compile(r"\s*(\d{4}([-/.年])\d{1,2}[-/.月]\d{1,2}日?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([T ].*)?")
+DATE = re.compile(
+    r"\s*(\d{4}[-/.年]\d{1,2}[-/.月]\d{1,2}日?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}\.? [^\W\d]{3,}\.? \d{4})"
+    r"([T ,].*)?"
+    r"|\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( [ap]m)?\s*",
+    re.IGNORECASE,
+)
+AMOUNT = re.compile(r"\s*[€$£¥₹]?\s*[-+]?\s*\d+([.,'’ \u00a0\u202f]\d{3})*([.,]\d+)?\s*(%|[€$£¥₹]|EUR|USD|GBP|CHF)?\s*")
+"""A number with a currency, a percent sign, groups of thousands or a decimal comma, or without."""
+PLAIN = re.compile(r"-?\d+(\.\d+)?")
 FILL_IN = " A word of yours in their place, such as unknown, becomes a category."
 
 
@@ -30,6 +38,7 @@ def categories_of(path: Path, column: pl.Series) -> tuple[str, ...]:
     categories = text.filter(~is_missing).unique().sort().to_list()
     if categories:
         _refuse_dates(path, column, categories)
+        _refuse_amounts(path, column, categories)
         _refuse_many(path, column, categories)
     if is_missing.any():
         raise missing_values_error(path, text, is_missing, way_out=FILL_IN)
@@ -45,8 +54,17 @@ def numbers_of_categories(column: pl.Series, categories: tuple[str, ...]) -> pl.
 def _refuse_dates(path: Path, column: pl.Series, categories: list[str]) -> None:
     if all(DATE.fullmatch(category) for category in categories):
         raise DataError(
-            f"{path} has dates (such as {categories[0]!r:.60}) in column {column.name!r}. Write what matters about "
-            f"them as numbers, such as the year, the month or the days since a first one.{OR_IGNORE}"
+            f"{path} has dates or times (such as {categories[0]!r:.60}) in column {column.name!r}. Write what matters "
+            f"about them as numbers, such as the year, the month or the days since a first one.{OR_IGNORE}"
+        )
+
+
+def _refuse_amounts(path: Path, column: pl.Series, categories: list[str]) -> None:
+    amounts = all(AMOUNT.fullmatch(category) for category in categories)
+    if amounts and not all(PLAIN.fullmatch(category) for category in categories):
+        raise DataError(
+            f"{path} has amounts (such as {categories[0]!r:.60}) in column {column.name!r}. Write plain numbers, "
+            f"without signs and groups of thousands.{OR_IGNORE}"
         )
 
 

@@ -12,7 +12,7 @@ from affinet.cli.files.table_files import Array, Examples, read_examples
 from affinet.cli.jobs.job import READY_MADE, DataTable
 from affinet.cli.trainings.encoding import Encoding, encoding_of
 from affinet.cli.trainings.row_scaling import Scaling, scaling_of
-from affinet.cli.words import counted
+from affinet.cli.words import alike_texts, counted
 from affinet.errors import DataError
 
 FEW = 20  # whole numbers with at most this many distinct values, in twice as many rows, are treated as classes
@@ -24,7 +24,7 @@ class Lesson:
     """Examples and the targets to learn: a class number (int64) or a number per row.
 
     `outputs` is how many numbers a network returns per row. `decided` says in words which task it is and why.
-    `encoding` has the features that the columns become.
+    `encoding` has the features that the columns become, and `notices` are sentences about both that a user should read.
     """
 
     examples: Examples
@@ -33,6 +33,7 @@ class Lesson:
     targets: Array
     outputs: int
     encoding: Encoding
+    notices: tuple[str, ...]
 
     @property
     def inputs(self) -> int:
@@ -57,6 +58,7 @@ class Data:
     test_features: Array
     test_targets: Array
     scaling: Scaling
+    notices: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> int:
@@ -96,7 +98,21 @@ def read_lesson(table: DataTable, folder: Path, seed: int) -> Lesson:
     _refuse_few(examples, targets, task, table.test_fraction)
     rows = np.arange(len(targets))
     train_rows = _split(targets, task, table, seed, rows)[0] if examples.categories else rows
-    return Lesson(examples, task, decided, targets, outputs, encoding_of(examples, train_rows))
+    encoding = encoding_of(examples, train_rows)
+    notices = (*_notices_of_classes(examples, task), *encoding.notices())
+    return Lesson(examples, task, decided, targets, outputs, encoding, notices)
+
+
+def _notices_of_classes(examples: Examples, task: Task) -> list[str]:
+    """A sentence about classes that are probably one, and about a class of spaces."""
+    if task != "classification" or examples.kind != "text":
+        return []
+    classes = np.unique(examples.target).tolist()
+    alike = alike_texts(classes)
+    notices = [f"The target has {alike}, and they are different classes."] if alike else []
+    if blank := [each for each in classes if not each.strip()]:
+        notices.append(f"The target has a class {blank[0]!r:.60}: where its values are missing, remove the rows.")
+    return notices
 
 
 def _split(targets: Array, task: Task, table: DataTable, seed: int, *arrays: Array) -> list[Array]:
@@ -185,4 +201,4 @@ def _scaled(lesson: Lesson, x: Array, x_test: Array, y: Array, y_test: Array) ->
     if is_regression:
         y, y_test = ((each - scaling.target_mean) / scaling.target_spread for each in (y, y_test))
     x, x_test = ((each - scaling.means) / scaling.spreads for each in (x, x_test))
-    return Data(lesson.task, lesson.decided, lesson.outputs, x, y, x_test, y_test, scaling)
+    return Data(lesson.task, lesson.decided, lesson.outputs, x, y, x_test, y_test, scaling, lesson.notices)

@@ -42,7 +42,7 @@ def planned_untried(job: JobFile) -> Planned | None:
     rules = plan_rules(job, network.shapes, lesson.encoding.names)
     if not _takes_settings(job) or not _surely_attached(rules.plan):
         return None
-    return Planned(rules, network.numbers, lesson.task, bool(lesson.encoding.categories), lesson.encoding.notices())
+    return Planned(rules, network.numbers, lesson.task, bool(lesson.encoding.categories), lesson.notices)
 
 
 def _takes_settings(job: JobFile) -> bool:
