@@ -22,6 +22,7 @@ import numpy as np
 import affinet
 import affinet.keras
 from affinet import families
+from affinet.adapters.keras_steps import Sandwich
 
 BACKEND = keras.backend.backend()
 STEPS, SHORT = 500, 160
@@ -278,6 +279,8 @@ def refusals() -> dict[str, str]:
     case("text to verify", lambda: affinet.keras.verify(model, "a/kernel >= 0"))
     case("other weights", lambda: affinet.weights(model))
     case("an attribute", lambda: affinet.keras.weights(model).a)
+    limits, kernel = affinet.plan(affinet.keras.weights(model)["a/kernel"] >= 0.0), model.get_layer("a").kernel
+    case("states of other rules", lambda: Sandwich(limits).states_of([], {"a/kernel": kernel.value}))
     case("inner alone", _fit_with_the_optimizer_inside)
     alone = affinet.keras.Project.from_config(projecting.get_config())
     case("without a plan", lambda: alone.plan)

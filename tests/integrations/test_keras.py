@@ -30,6 +30,7 @@ REFUSALS = {
     "frozen later": "its layer is not trainable any more",
     "another model": "for the model as it is now, with a new optimizer",
     "another width": "for the model as it is now, with a new optimizer",
+    "states of other rules": "has states of the shapes \\[\\], and its rules need \\[\\(6, 4\\), \\(\\)\\]",
     "inner alone": "alone it would train without the rules. Compile the model with the optimizer that affinet.keras",
     "statistics": "'norm/moving_mean', which is not trainable. .* computed by their layer",
     "no weights": "call model.build\\(input_shape\\) or the model itself",

@@ -30,11 +30,11 @@ class SetState(NamedTuple):
     """What is known of a block of inequalities or nonlinear equations between two steps.
 
     `known` are averaged multipliers and the face, or the tangent plane. `landed` are the entries after the last step,
-    and `started` is 1 once there was a step.
+    and `started` is 1 once there was a step. Of bounds on single entries multipliers are known, and `landed` is empty.
     """
 
     known: Any
-    landed: Array
+    landed: Any
     started: Array
 
 
@@ -75,13 +75,23 @@ class Sandwich:
         likes = []
         for law in self.sets:
             entries = Like(law.shape, law.dtype(weights))
-            likes.append(SetState(law.known_like(entries), entries, Like((), entries.dtype)))
+            landed = () if law.bounds else entries
+            likes.append(SetState(law.known_like(entries), landed, Like((), entries.dtype)))
         return tuple(likes)
 
     def states_of(self, arrays: list[Array], weights: Mapping[str, Array]) -> tuple[SetState, ...]:
-        """The states of the sets from their arrays, one after the other."""
-        numbers = iter(arrays)
-        states: tuple[SetState, ...] = state_of(self.likes(weights), numbers)
+        """The states of the sets from their arrays, one after the other.
+
+        Raises AttachError for other arrays, as of a file that another version of affinet wrote.
+        """
+        likes = self.likes(weights)
+        shapes, wanted = [tuple(x.shape) for x in arrays], [tuple(like.shape) for like in arrays_of(likes)]
+        if shapes != wanted:
+            raise AttachError(
+                f"the optimizer has states of the shapes {shapes}, and its rules need {wanted}: states of other "
+                f"rules, or of another version of affinet. Call affinet.keras.project with a new optimizer."
+            )
+        states: tuple[SetState, ...] = state_of(likes, iter(arrays))
         return states
 
     def prepared(
@@ -111,9 +121,8 @@ class Sandwich:
             w, known, outcome = law.land(law.read(arrays), step, u)
             counts.append((outcome.shortenings > 0.0, outcome.refused, outcome.slow))
             arrays = law.write(arrays, w)
-            entries = law.read(arrays)
-            began = self.library.xp.array(1.0, entries)
-            states.append(SetState(known, entries, began))
+            began = self.library.xp.array(1.0, w)
+            states.append(SetState(known, () if law.bounds else law.read(arrays), began))
         added = [sum(ops.sum(ops.cast(cells, "int32")) for cells in marks) for marks in zip(*counts, strict=True)]
         # One value for each weight, not one for each use: weights that rules tie get the same bits.
         return {name: self.library.xp.hold(x) for name, x in arrays.items()}, tuple(states), added
@@ -131,13 +140,23 @@ class Sandwich:
     def _started(
         self, law: WeightsLaw, gradients: Mapping[str, Array], weights: Mapping[str, Array], state: SetState
     ) -> tuple[Underway, Array]:
-        """The step that starts at the weights, and the gradient along the rules.
+        """The step that starts at the weights, and the gradient along the rules."""
+        u, w = law.roundoff(weights), law.read(weights)
+        g = self.library.cast(law.read(gradients), w.dtype)
+        began = state.started > 0.0
+        if law.bounds:
+            start, known = law.resumed(g, w, state.known, began, u)
+        else:
+            start, known = self._resumed(law, g, w, state, u)
+        step, tangent = law.learn(g, start, known, law.floor(gradients))
+        return Underway(law, start, step, u), tangent
+
+    def _resumed(self, law: WeightsLaw, g: Array, w: Array, state: SetState, u: float) -> tuple[Array, Any]:
+        """The weights at which a step starts, and what is known there.
 
         Weights that are not those of the last step were changed from outside, and are moved onto the rules first.
         """
         xp = self.library.xp
-        u, w = law.roundoff(weights), law.read(weights)
-        g = self.library.cast(law.read(gradients), w.dtype)
         began = state.started > 0.0
         unchanged = self.library.all(w == state.landed) & began
 
@@ -150,8 +169,7 @@ class Sandwich:
             return placed, known
 
         start, known = xp.either(unchanged, former, anew)
-        step, tangent = law.learn(g, start, known, law.floor(gradients))
-        return Underway(law, start, step, u), tangent
+        return start, known
 
 
 def flat(states: tuple[SetState, ...]) -> list[Array]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
 
@@ -18,6 +19,8 @@ from affinet.kernels.jax.jax_library import JAX
 from affinet.kernels.jax.tree_projector import TreeProjector
 from affinet.kernels.traced.block_law import EquationsLaw, WeightsLaw
 from affinet.plans.plan import Plan
+
+StateOfSet = TypeVar("StateOfSet", bound="SetState | BoundsState")
 
 SAME = 4.0
 """Roundings of a weight and of its last move within which weights are the ones that the last step made."""
@@ -46,11 +49,18 @@ class SetState(NamedTuple):
     started: Array
 
 
+class BoundsState(NamedTuple):
+    """What is known of bounds on single entries between two steps: averaged multipliers, zero away from bounds."""
+
+    known: tuple[Array, ...]
+    started: Array
+
+
 class ProjectState(NamedTuple):
     """The state of the optimizer inside, and what is known of the blocks that are not linear."""
 
     inner: optax.OptState
-    sets: tuple[SetState, ...]
+    sets: tuple[SetState | BoundsState, ...]
     counts: Counts
 
 
@@ -151,12 +161,12 @@ class _Sandwich:
                 f"the state is not one of affinet.optax.project, but {type(state).__name__}. Make it by init(params) "
                 f"of this optimizer; a state of the optimizer inside becomes its field `inner`."
             )
-        shapes = [tuple(known.landed.shape) for known in state.sets]
-        if shapes != [law.shape for law in self._sets]:
+        shapes, wanted = _shapes(state.sets), self._shapes
+        if shapes != wanted:
             raise AttachError(
-                f"the state was made for other rules: it knows {len(shapes)} sets of inequalities and nonlinear "
-                f"equations over entries of shapes {shapes}, and the plan has {[law.shape for law in self._sets]}. "
-                f"Call init(params), and put the former state.inner into it to go on with the optimizer."
+                f"the state was made for other rules: for {len(shapes)} sets of inequalities and nonlinear equations "
+                f"it has arrays of shapes {shapes}, and the plan needs {wanted}. Call init(params), and put the former "
+                f"state.inner into it to go on with the optimizer."
             )
 
     def _check_masks(
@@ -181,6 +191,15 @@ class _Sandwich:
                 f"with the numbers of these."
             )
         self.masks_checked.add(form)
+
+    @cached_property
+    def _shapes(self) -> list[list[tuple[int, ...]]]:
+        """The shapes of the states of all sets."""
+
+        def unknown() -> tuple[SetState | BoundsState, ...]:
+            return tuple(_unknown(law, jnp.zeros(law.shape, jnp.float32)) for law in self._sets)
+
+        return _shapes(jax.eval_shape(unknown))
 
     @cached_property
     def _equations(self) -> tuple[EquationsLaw, ...]:
@@ -210,26 +229,41 @@ def _is_masked(leaf: Any) -> bool:
     return isinstance(leaf, optax.MaskedNode)
 
 
-def _unknown(law: WeightsLaw, landed: Array) -> SetState:
+def _shapes(states: tuple[SetState | BoundsState, ...]) -> list[list[tuple[int, ...]]]:
+    """The shapes of the arrays of each state that have axes."""
+    return [[tuple(x.shape) for x in jax.tree.leaves(state) if x.shape] for state in states]
+
+
+def _unknown(law: WeightsLaw, landed: Array) -> SetState | BoundsState:
     """The state before the first step, which knows nothing."""
-    known = (jnp.zeros(shape.shape, shape.dtype) for shape in jax.tree.leaves(law.known_like(landed)))
-    return SetState(tuple(known), landed, jnp.zeros((), landed.dtype), jnp.zeros((), bool))
+    known = tuple(jnp.zeros(shape.shape, shape.dtype) for shape in jax.tree.leaves(law.known_like(landed)))
+    started = jnp.zeros((), bool)
+    return BoundsState(known, started) if law.bounds else SetState(known, landed, jnp.zeros((), landed.dtype), started)
 
 
 def _prepared(
-    law: WeightsLaw, gradients: Mapping[str, Array], weights: Mapping[str, Array], state: SetState
+    law: WeightsLaw, gradients: Mapping[str, Array], weights: Mapping[str, Array], state: SetState | BoundsState
 ) -> tuple[_Underway, dict[str, Array]]:
-    """The step that starts at the weights, and the gradients along the rules.
-
-    Weights that are those of the last step, to rounding of the update, are where they landed: `p + (w − p)` rounds.
-    """
+    """The step that starts at the weights, and the gradients along the rules."""
     u, w = law.roundoff(weights), law.read(weights)
     state = _in_dtype(state, w.dtype)
     g = law.read(gradients).astype(w.dtype)
-    rounding = max(JAX.eps(weights[name].dtype) for name in law.parameters)
-    same = abs(w - state.landed) <= SAME * rounding * (abs(state.landed) + state.moved)
-    unchanged = jnp.all(same) & state.started
+    rounding = SAME * max(JAX.eps(weights[name].dtype) for name in law.parameters)
+    if isinstance(state, BoundsState):
+        start, known = _resumed_bounds(law, g, w, state, u, rounding)
+    else:
+        start, known = _resumed(law, g, w, state, u, rounding)
+    step, tangent = law.learn(g, start, known, law.floor(gradients))
+    return _Underway(law, w, start, step, u), law.write(gradients, tangent)
 
+
+def _resumed(law: WeightsLaw, g: Array, w: Array, state: SetState, u: float, rounding: float) -> tuple[Array, Any]:
+    """Where the step starts, and what is known there.
+
+    Weights that are those of the last step, to rounding of the update, are where they landed: `p + (w − p)` rounds.
+    """
+    same = abs(w - state.landed) <= rounding * (abs(state.landed) + state.moved)
+    unchanged = jnp.all(same) & state.started
     former_known = jax.tree.unflatten(jax.tree.structure(law.known_like(w)), state.known)
 
     def former() -> tuple[Array, Any]:
@@ -237,43 +271,54 @@ def _prepared(
 
     def anew() -> tuple[Array, Any]:
         placed = law.snapped(w, u)
-        return placed, _either(
-            law, state.started, lambda: law.resettle(placed, former_known, u), lambda: law.start(g, placed, u)
+        return placed, lax.cond(
+            state.started, lambda: law.resettle(placed, former_known, u), lambda: law.start(g, placed, u)
         )
 
-    start, known = _either(law, unchanged, former, anew)
-    step, tangent = law.learn(g, start, known, law.floor(gradients))
-    return _Underway(law, w, start, step, u), law.write(gradients, tangent)
+    start, known = lax.cond(unchanged, former, anew)
+    return start, known
 
 
-def _in_dtype(state: SetState, dtype: Any) -> SetState:
+def _resumed_bounds(
+    law: WeightsLaw, g: Array, w: Array, state: BoundsState, u: float, rounding: float
+) -> tuple[Array, Any]:
+    """As `_resumed`, for each entry, by operations that XLA fuses; it fuses nothing across conditions.
+
+    An update `w − p` to a bound of zero is exact. Another bound is missed by the rounding of numbers of the size of p,
+    of which the largest weight is a bound while no weight moves by more than that.
+    """
+    assert law.bounds is not None
+    known = jax.tree.unflatten(jax.tree.structure(law.known_like(w)), state.known)
+    largest = max(float(abs(bound[np.isfinite(bound)]).max(initial=0.0)) for bound in law.bounds.bounds())
+    of_update = rounding * (largest + jnp.max(abs(w), initial=0.0)) if largest else None
+    start, known = law.resumed(g, w, known, state.started, u, of_update)
+    return start, known
+
+
+def _in_dtype(state: StateOfSet, dtype: Any) -> StateOfSet:
     """The state with its numbers in the dtype of the law, which another one was where `jax_enable_x64` was changed."""
     floating = jnp.floating
-    cast: SetState = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, floating) else x, state)
+    cast: StateOfSet = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, floating) else x, state)
     return cast
-
-
-def _either(law: WeightsLaw, condition: Array, first: Callable[[], Any], second: Callable[[], Any]) -> Any:
-    """`first()` where the condition holds, `second()` elsewhere: both, where that is one pass over the entries."""
-    if law.pointwise:
-        return jax.tree.map(lambda x, y: jnp.where(condition, x, y), first(), second())
-    return lax.cond(condition, first, second)
 
 
 def _landed(
     underway: _Underway, arrays: Mapping[str, Array], steps: Mapping[str, Array], counts: Counts
-) -> tuple[dict[str, Array], SetState, Counts]:
+) -> tuple[dict[str, Array], SetState | BoundsState, Counts]:
     """The arrays with the entries of a block on its set after a step, and what is known there."""
     law, start = underway.law, underway.start
     stepped = start + law.read(steps).astype(start.dtype)
     w, known, outcome = law.land(stepped, underway.step, underway.u)
     written = law.write(arrays, w)
+    happened = (outcome.shortenings > 0.0, outcome.refused, outcome.slow)
+    added = [(count + jnp.sum(cells).astype(jnp.int32)) for count, cells in zip(counts, happened, strict=True)]
+    arrays_known, started = tuple(jax.tree.leaves(known)), jnp.ones((), bool)
+    if law.bounds:
+        return written, BoundsState(arrays_known, started), Counts(*added)
     landed = law.read(written)
     size = jnp.max(abs(landed - underway.passed), initial=0.0)  # of the update, by which `p + (w − p)` is rounded
     moved = jnp.where(size == size, size, 0.0).astype(start.dtype)
-    happened = (outcome.shortenings > 0.0, outcome.refused, outcome.slow)
-    added = [(count + jnp.sum(cells).astype(jnp.int32)) for count, cells in zip(counts, happened, strict=True)]
-    return written, SetState(tuple(jax.tree.leaves(known)), landed, moved, jnp.ones((), bool)), Counts(*added)
+    return written, SetState(arrays_known, landed, moved, started), Counts(*added)
 
 
 def _on_rules(projector: TreeProjector, projected: optax.Updates, extra: Mapping[str, Any]) -> dict[str, Any]:

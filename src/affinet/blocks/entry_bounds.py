@@ -67,7 +67,7 @@ class Boxes:
         return face
 
     def clipped(self, xp: Namespace, x: Array) -> Array:
-        return self._between(xp, x, *self._bounds(xp, x))
+        return self.between(xp, x, *self._bounds(xp, x))
 
     def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         return x == x
@@ -87,9 +87,9 @@ class Boxes:
         lower, upper = self._bounds(xp, z)
         below = slack(xp, z, lower, face.lower, u) / tau if self.has_lower else lower
         above = slack(xp, z, upper, face.upper, u) / tau if self.has_upper else upper
-        x = self._between(xp, y, below, above)
+        x = self.between(xp, y, below, above)
         landed = BoxFace(y < x if self.has_lower else face.lower, y > x if self.has_upper else face.upper)
-        w = self._between(xp, z + tau * x, lower, upper)
+        w = self.between(xp, z + tau * x, lower, upper)
         return self.onto(xp, w, landed), y - x, landed
 
     def normal(self, xp: Namespace, w: Array, v: Array, face: BoxFace | None, u: float) -> tuple[Array, BoxFace]:
@@ -111,7 +111,7 @@ class Boxes:
         """Whether any entry has an upper bound."""
         return bool(np.isfinite(self.upper).any())
 
-    def _between(self, xp: Namespace, x: Array, lower: Array, upper: Array) -> Array:
+    def between(self, xp: Namespace, x: Array, lower: Array, upper: Array) -> Array:
         """Numbers moved between bounds; on a side without any they are not compared."""
         x = xp.minimum(x, upper) if self.has_upper else x
         return xp.maximum(x, lower) if self.has_lower else x

@@ -58,6 +58,9 @@ class JaxLibrary:
     def all(self, condition: Array) -> Array:
         return jnp.all(condition)
 
+    def fused_either(self, condition: Array, first: Callable[[], Array], second: Callable[[], Array]) -> Array:
+        return jnp.where(condition, first(), second())
+
     def map(self, function: Callable[..., Any], *states: Any) -> Any:
         return jax.tree.map(function, *states)
 

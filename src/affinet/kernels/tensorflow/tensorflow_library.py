@@ -52,6 +52,12 @@ class TensorFlowLibrary:
     def all(self, condition: tf.Tensor) -> tf.Tensor:
         return tf.reduce_all(condition)
 
+    def fused_either(
+        self, condition: tf.Tensor, first: Callable[[], tf.Tensor], second: Callable[[], tf.Tensor]
+    ) -> tf.Tensor:
+        chosen: tf.Tensor = self.xp.either(condition, first, second)
+        return chosen
+
     def map(self, function: Callable[..., Any], *states: Any) -> Any:
         return map_states(function, *states)
 

@@ -53,6 +53,10 @@ class TorchLibrary:
     def all(self, condition: Tensor) -> Tensor:
         return condition.all()
 
+    def fused_either(self, condition: Tensor, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Tensor:
+        chosen: Tensor = self.xp.either(condition, first, second)
+        return chosen
+
     def map(self, function: Callable[..., Any], *states: Any) -> Any:
         return map_states(function, *states)
 

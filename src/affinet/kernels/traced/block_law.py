@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from affinet.blocks.bounds_steps import BoundsSteps
 from affinet.blocks.curved_cells import Outcome
 from affinet.blocks.entry_bounds import Boxes
 from affinet.blocks.kinds import AnyBlock
@@ -135,8 +136,10 @@ class WeightsLaw(_Entries):
     """The verbs of a block whose projections depend on the weights: inequalities, and nonlinear equations."""
 
     def __init__(self, library: Library, law: SetLaw, places: Places) -> None:
-        super().__init__(library, places, wide=law.wide)
+        self._bounds = BoundsSteps(law.set) if isinstance(law, NormalMap) and isinstance(law.set, Boxes) else None
+        super().__init__(library, places, wide=law.wide and self._bounds is None)
         self._law, self.shape, self.order = law, law.shape, law.order
+        self._training: Any = law if self._bounds is None else self._bounds
 
     @property
     def always_found(self) -> bool:
@@ -144,9 +147,9 @@ class WeightsLaw(_Entries):
         return self._law.always_found
 
     @property
-    def pointwise(self) -> bool:
-        """Whether each entry is a cell of its own, so that a compiler fuses all that is computed of it."""
-        return self._law.count() == 1 and not self.on_host
+    def bounds(self) -> Boxes | None:
+        """The bounds on single entries that the law is about; what is known of them is one array of multipliers."""
+        return None if self._bounds is None else self._bounds.set
 
     def _ran(self, verb: Callable[..., Made], *arrays: Any, made_like: Made) -> Made:
         """As of equations; not to be differentiated: points that satisfy the rules are returned as they are."""
@@ -192,18 +195,34 @@ class WeightsLaw(_Entries):
 
     def start(self, g: Array, w: Array, u: float) -> Any:
         """What is known from the first gradient at weights of the set."""
-        return self._ran(lambda xp, g, w: self._law.start(xp, g, w, u), g, w, made_like=self.known_like(w))
+        return self._ran(lambda xp, g, w: self._training.start(xp, g, w, u), g, w, made_like=self.known_like(w))
 
     def resettle(self, w: Array, known: Any, u: float) -> Any:
         """What is known after the weights were changed from outside."""
-        return self._ran(lambda xp, w, known: self._law.resettle(xp, w, known, u), w, known, made_like=known)
+        return self._ran(lambda xp, w, known: self._training.resettle(xp, w, known, u), w, known, made_like=known)
+
+    def resumed(
+        self, g: Array, w: Array, known: Any, started: Array, u: float, rounding: Array | None = None
+    ) -> tuple[Array, Any]:
+        """Under bounds, the weights at which a step starts and what is known there: `BoundsSteps.resumed`.
+
+        Before the first step −g is known, which is made normal to the bounds.
+        """
+        bounds = self._bounds
+        assert bounds is not None
+
+        def resumed(xp: Namespace, g: Array, w: Array, known: Any, started: Array) -> tuple[Array, Any]:
+            y = self._library.fused_either(started, lambda: known.y, lambda: bounds.opposite(xp, g))
+            return bounds.resumed(xp, w, y, started, u, rounding)
+
+        return self._ran(resumed, g, w, known, started, made_like=(w, known))
 
     def learn(self, g: Array, w: Array, known: Any, floor: float) -> tuple[Any, Array]:
         """The step that starts with a gradient, and the gradient along the face without rounding noise."""
 
         def learned(xp: Namespace, g: Array, w: Array, known: Any) -> tuple[Any, Array]:
-            step, projected = self._law.learn(xp, g, w, known)
-            return step, self._law.silenced(xp, projected, g, floor)
+            step, projected = self._training.learn(xp, g, w, known)
+            return step, self._training.silenced(xp, projected, g, floor)
 
         return self._ran(learned, g, w, known, made_like=(self._step_like(known, w), g))
 
@@ -211,7 +230,7 @@ class WeightsLaw(_Entries):
         """The weights after a step, what is known there, and what happened on the way."""
 
         def landed(xp: Namespace, stepped: Array, step: Any) -> tuple[Array, Any, Outcome]:
-            w, known = self._law.land(xp, stepped, step, u)
+            w, known = self._training.land(xp, stepped, step, u)
             outcome = known.outcome
             if outcome is None:
                 none = xp.array(0.0, stepped)
@@ -256,7 +275,7 @@ class WeightsLaw(_Entries):
     def _known_shapes(self) -> Any:
         zeros = np.zeros(self.shape)
         with np.errstate(all="ignore"):
-            known = self._law.start(NumPy(), zeros, zeros, 2.0**-53)
+            known = self._training.start(NumPy(), zeros, zeros, 2.0**-53)
         return self._library.map(lambda x: Like(np.shape(x), np.asarray(x).dtype), known)
 
 

@@ -60,6 +60,12 @@ class Library(Protocol):
     def all(self, condition: Array) -> Array:
         """Whether the condition holds everywhere, as an array without axes."""
 
+    def fused_either(self, condition: Array, first: Callable[[], Array], second: Callable[[], Array]) -> Array:
+        """`first()` where the condition, an array without axes, holds, `second()` elsewhere, of operations on entries.
+
+        Both are computed where a compiler fuses them with others and nothing across a condition.
+        """
+
     def map(self, function: Callable[..., Any], *states: Any) -> Any:
         """The state of results for the arrays of states of equal structure."""
 
