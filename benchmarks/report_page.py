@@ -1,13 +1,16 @@
-"""Time the page of rules on a model of 124 million numbers, the size of GPT-2 small.
+"""Time the page of rules on a model of 124 million numbers, the size of GPT-2 small, without prices and with them.
 
 python -m benchmarks.report_page
 """
 
 from __future__ import annotations
 
+import resource
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -55,22 +58,41 @@ def rules_of(model: nn.Module) -> list[Constraint]:
 
 
 def main() -> None:
-    """Attach the rules, take two steps, and print how long the page takes and how large it is."""
+    """Attach the rules, take two steps, and print how long pages and prices take, and how large they are."""
     torch.manual_seed(0)
     model = Model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     handle = affinet.project(model, optimizer, rules_of(model))
     watch = handle.watch()
-    for _ in range(2):
+
+    def step() -> None:
         optimizer.zero_grad()
         torch.stack([p.square().mean() for p in model.parameters()]).sum().backward()
         optimizer.step()
+
+    step()
+    print(f"{sum(p.numel() for p in model.parameters()):,} numbers, {handle.plan.size:,} of them in rules")
     with tempfile.TemporaryDirectory() as folder:
-        start = perf_counter()
-        page = handle.html(Path(folder) / "report.html", history=watch.history)
-        seconds, size = perf_counter() - start, page.stat().st_size
-    numbers = sum(p.numel() for p in model.parameters())
-    print(f"{numbers:,} numbers, {handle.plan.size:,} of them in rules: {seconds:.1f} s, {size / 1e3:,.0f} kB")
+        page = Path(folder) / "report.html"
+        timed("handle.html(path), no gradients captured", lambda: handle.html(page, history=watch.history))
+        handle.capture()
+        step()
+        report = timed("handle.report()", handle.report)
+        timed("handle.report().html(path), the page alone", lambda: report.html(page, history=watch.history))
+        print(f"the page has {page.stat().st_size / 1e3:,.0f} kB")
+        timed("handle.html(path) with prices", lambda: handle.html(page, history=watch.history))
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB of memory at most")
+
+
+T = TypeVar("T")
+
+
+def timed(name: str, call: Callable[[], T]) -> T:
+    """What a call returns; its wall and CPU time are printed."""
+    wall, cpu = perf_counter(), process_time()
+    result = call()
+    print(f"{name}: {perf_counter() - wall:.1f} s, {process_time() - cpu:.1f} s of CPU time")
+    return result
 
 
 if __name__ == "__main__":

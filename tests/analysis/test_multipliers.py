@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -35,11 +37,23 @@ def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return matrix * 10.0 ** random.uniform(-2, 2, (len(matrix), 1)), random.standard_normal(n)
 
 
+def with_fixed_entries(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and some entries are fixed by equations of their own, a few of them twice."""
+    matrix, gradient = drawn(seed)
+    random = np.random.default_rng(seed)
+    fixed = random.integers(0, len(gradient), random.integers(1, 4))
+    units = np.eye(len(gradient))[fixed] * random.uniform(0.1, 10.0, (len(fixed), 1))
+    return random.permutation(np.concatenate([matrix, units])), gradient
+
+
+@pytest.mark.parametrize("draw", [drawn, with_fixed_entries])
 @pytest.mark.parametrize("large", [False, True])
-def test_they_are_the_smallest_of_least_squares(large: bool) -> None:
+def test_they_are_the_smallest_of_least_squares(
+    large: bool, draw: Callable[[int], tuple[np.ndarray, np.ndarray]]
+) -> None:
     limits = Limits(dense_numbers=0) if large else Limits()
     for seed in range(60):
-        matrix, gradient = drawn(seed)
+        matrix, gradient = draw(seed)
         if not len(matrix):
             continue
         found = multipliers(rows_of(matrix), gradient, Tolerance(), limits)

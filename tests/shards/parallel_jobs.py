@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,9 +90,14 @@ def _compared(folder: Path, parallel: str, train: str) -> tuple[dict[str, Any], 
 
 
 def files(run: Path) -> dict[str, Any]:
-    """Weights and metrics of a run."""
+    """Weights and metrics of a run, and what its rules cost."""
     rows = [[float(cell) for cell in line.split(",")] for line in (run / "metrics.csv").read_text().splitlines()[1:]]
-    return {"metrics": torch.tensor(rows, dtype=torch.float64), **load_file(run / "model.safetensors")}
+    prices = json.loads((run / "summary.json").read_text())["prices"]
+    costs = sorted((price["rule"], price["largest_multiplier"], price["change"]) for price in prices["dearest"])
+    figures = [prices["stationarity"], *(figure for _, *of_rule in costs for figure in of_rule)]
+    numbers = {"metrics": rows, "prices": figures}
+    tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in numbers.items()}
+    return {**tensors, **load_file(run / "model.safetensors")}
 
 
 class _Stop(Exception):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import affinet
-from affinet.training import handle_page
+from affinet.analysis import prices
 from tests.report.pages.html_checks import Page, checked
 
 HANDLES = ("project", "reparametrize", "lagrange")
@@ -113,7 +113,7 @@ def test_nonlinear_rules_and_active_bounds_are_drawn(tmp_path: Path) -> None:
 
 
 def test_prices_that_take_minutes_are_left_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handle_page, "MOST_PRICED", 1)
+    monkeypatch.setattr(prices, "MOST_PRICED", 1)
     model = Net()
     handle, optimizer = attached("project", model)
     step(model, optimizer)

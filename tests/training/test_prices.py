@@ -67,6 +67,42 @@ def test_projectors_of_numpy_and_torch_price_alike() -> None:
     assert arrays.active({"w": at})["again"].count == tensors.active({"w": torch.tensor(at)})["low"].count == 3
 
 
+@pytest.mark.filterwarnings("ignore::affinet.errors.NothingToTrainWarning")
+def test_inequalities_that_a_plan_holds_as_equations_have_signs_and_slack() -> None:
+    """Blocks of equations alone: a bound that others imply costs nothing, and two bounds share by their signs."""
+    w = affinet.weights({"w": (3,)})["w"]
+    at, g = np.ones(3), np.array([1.0, -2.0, 3.0])
+    slack = affinet.plan([(w == 1).named("exact"), (w <= 2).named("slack")])
+    both = affinet.plan([(w <= 1).named("top"), (w >= 1).named("low")])
+    for plan, expected, shared in (
+        (slack, {"exact": g, "slack": np.zeros(3)}, {}),
+        (both, {"top": np.minimum(g, 0.0), "low": np.maximum(g, 0.0)}, {"top": ("low",), "low": ("top",)}),
+    ):
+        arrays, tensors = plan.projector({"w": at}), plan.projector({"w": torch.tensor(at)})
+        found = tensors.multipliers({"w": torch.tensor(g)}, at={"w": torch.tensor(at)})
+        assert not tensors.has_inequalities
+        for name, nu in arrays.multipliers({"w": g}, at={"w": at}).items():
+            np.testing.assert_allclose(nu, expected[name], atol=1e-14)
+            np.testing.assert_array_equal(found[name].numpy(), nu)
+        assert arrays.shared_multipliers({"w": at}) == tensors.shared_multipliers({"w": torch.tensor(at)}) == shared
+        with pytest.raises(affinet.AttachError, match="Give the weights too"):
+            tensors.multipliers({"w": torch.tensor(g)})
+        with pytest.raises(affinet.AttachError, match="Give the weights too"):
+            arrays.multipliers({"w": g})
+
+
+def test_prices_and_what_shares_them_are_solved_for_together() -> None:
+    w = affinet.weights({"w": (4,)})["w"]
+    plan = affinet.plan([(w >= 0).named("low"), (w.sum() == 1).named("sum"), (2 * w >= 0).named("again")])
+    at, g = {"w": np.array([1.0, 0.0, 0.0, 0.0])}, {"w": np.array([-2.0, -1.0, 1.0, -0.5])}
+    tensors = [{name: torch.tensor(values) for name, values in pair.items()} for pair in (g, at)]
+    for projector, (gradients, weights) in ((plan.projector(at), (g, at)), (plan.projector(tensors[1]), tensors)):
+        multipliers, shared_with = projector.priced(gradients, weights)
+        assert shared_with == projector.shared_multipliers(weights) == {"low": ("again",), "again": ("low",)}
+        for name, nu in projector.multipliers(gradients, weights).items():
+            np.testing.assert_array_equal(multipliers[name], nu)
+
+
 def test_logs_have_the_number_of_active_bounds(tmp_path: Path) -> None:
     model = torch.nn.Linear(4, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)

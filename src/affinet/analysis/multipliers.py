@@ -9,11 +9,13 @@ from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
 from affinet.analysis.lookup.incidence import reach
+from affinet.analysis.rows_by_entries import connected_with, values_of, without_entries
 from affinet.blocks.entry_sets import positions_of
 from affinet.language.calculus.terms import Floats, Term
 from affinet.planning.elimination.components import Batch, Giant, split
 from affinet.planning.reading.fixings import Fixing, read_fixings
 from affinet.system import lapack
+from affinet.system.distinct import ranked
 from affinet.system.limits import Limits
 from affinet.system.norms import norms_of_rows, norms_of_runs
 from affinet.system.rows import Rows
@@ -42,12 +44,48 @@ class Multipliers:
 def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance, limits: Limits) -> Multipliers:
     """Solve `min ‖ν‖ subject to ‖Aᵀν − gradient‖ minimal`, component by component.
 
-    `gradient` has one number per column of the rows' layout. Source: minimum-norm least squares through the
-    pseudo-inverse of each small component, LSMR for a large one (Fong & Saunders, SISC 2011).
+    `gradient` has one number per column of the rows' layout. Rows of a single entry absorb what others leave of the
+    gradient there, so that these are solved without such entries; where rows are redundant, all that they are connected
+    with are solved together. Source: minimum-norm least squares through the pseudo-inverse of each small component,
+    LSMR for a large one (Fong & Saunders, SISC 2011).
     """
+    single = rows.lengths == 1
+    if not single.any() or not (rows.lengths > 1).any():
+        return _solve(rows, gradient, tolerance, limits)
+    solved, redundant = _solve_without_fixed(rows, single, gradient, tolerance, limits)
+    if redundant.any():
+        connected = np.flatnonzero(connected_with(rows, redundant))
+        resolved = _solve(rows.select(connected), gradient, tolerance, limits)
+        solved.values[connected], solved.shared[connected] = resolved.values, resolved.shared
+    return solved
+
+
+def _solve_without_fixed(
+    rows: Rows, single: np.ndarray, gradient: Floats, tolerance: Tolerance, limits: Limits
+) -> tuple[Multipliers, np.ndarray]:
+    """Multipliers of rows where none is redundant, and marks of rows that are, or may be."""
+    used, place = ranked(rows.columns)
+    entry, coefficient = place[rows.bounds[:-1][single]], rows.values[rows.bounds[:-1][single]]
+    fixing_rows = np.bincount(entry, minlength=len(used))
+    several = np.flatnonzero(rows.lengths > 1)
+    longer = rows.select(several)
+    reduced, _ = without_entries(longer, longer.columns, (fixing_rows > 0)[place[values_of(rows, several)]])
+    sizes, reduced_sizes = (norms_of_runs(of_rows.values, of_rows.bounds) for of_rows in (longer, reduced))
+    solved = _solve(reduced, gradient, tolerance, limits)
+    values, redundant = np.zeros(rows.count), np.zeros(rows.count, bool)
+    values[several] = solved.values
+    redundant[several] = solved.shared | (reduced_sizes <= FAINT * sizes)
+    redundant[single] = fixing_rows[entry] > 1
+    remainder = gradient[used] - np.bincount(place, rows.values * values[rows.row_of_each()], len(used))
+    values[single] = remainder[entry] / coefficient
+    return Multipliers(values, np.zeros(rows.count, bool)), redundant
+
+
+def _solve(rows: Rows, gradient: Floats, tolerance: Tolerance, limits: Limits) -> Multipliers:
+    """The multipliers of the components of rows; rows without entries have none."""
     values, shared = np.zeros(rows.count), np.zeros(rows.count, bool)
-    used = rows.select(np.flatnonzero(rows.lengths > 0))
     places = np.flatnonzero(rows.lengths > 0)
+    used = rows if len(places) == rows.count else rows.select(places)
     for component in split(used, np.zeros(used.count), limits):
         at = places[component.rows]
         if isinstance(component, Batch):
@@ -55,46 +93,6 @@ def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance, limits: Limi
         else:
             values[at], shared[at] = _solve_large(component, gradient)
     return Multipliers(values, shared)
-
-
-def of_system(system: System, gradient: Floats) -> Multipliers:
-    """The multipliers of all rules, one rule after the other.
-
-    For large rules that fix entries that no other rule reads, each multiplier is `ν = g / a`.
-    """
-    direct = separate_fixings(system)
-    coupled = [number for number in range(len(system.rules)) if number not in direct]
-    rows = system.rows(coupled)
-    solved = multipliers(rows, gradient, system.tolerance, system.limits)
-    values, shared, first = [], [], 0
-    for number, rule in enumerate(system.rules):
-        if number in direct:
-            values.append(fixing_multipliers(direct[number], system, gradient))
-            shared.append(np.zeros(rule.equations, bool))
-            continue
-        span = slice(first, first + rule.equations)
-        values.append(solved.values[span])
-        shared.append(solved.shared[span])
-        first += rule.equations
-    return Multipliers(np.concatenate([np.zeros(0), *values]), np.concatenate([np.zeros(0, bool), *shared]))
-
-
-def by_rule(system: System, gradient: Floats) -> dict[str, Floats]:
-    """Rule name → its multipliers, in the rule's shape."""
-    rules = system.rules
-    parts = np.split(of_system(system, gradient).values, np.cumsum([rule.equations for rule in rules])[:-1])
-    return {rule.name: part.reshape(rule.shape).copy() for rule, part in zip(rules, parts, strict=False)}
-
-
-def shared_by_rule(system: System) -> dict[str, tuple[str, ...]]:
-    """Rule name → the other rules with which it shares a redundancy; rules without a redundancy are left out."""
-    rules = system.rules
-    bounds = np.cumsum([rule.equations for rule in rules])[:-1]
-    marks = dict(enumerate(np.split(of_system(system, np.zeros(system.layout.size)).shared, bounds)))
-    redundant = [number for number in range(len(rules)) if marks[number].any()]
-    shared = np.concatenate([np.zeros(0, bool), *(marks[number] for number in redundant)])
-    groups = sharing(system.rows(redundant), shared)
-    return {rules[rule].name: tuple(rules[k].name for k in partners) for rule, partners in groups.items()}
 
 
 def separate_fixings(system: System) -> dict[int, tuple[Fixing, float]]:

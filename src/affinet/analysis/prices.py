@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph
 
+from affinet.analysis.independent_parts import Part, parts_of
 from affinet.analysis.matrix_prices import price_matrix
-from affinet.analysis.multipliers import fixing_multipliers, multipliers, separate_fixings, sharing
-from affinet.analysis.normal_cones import solve_batch, solve_giant, solve_rows
+from affinet.analysis.multipliers import fixing_multipliers, separate_fixings, sharing
+from affinet.analysis.normal_cones import solve_rows
 from affinet.analysis.rule_values import Weight, at_bound, coarsest_spacing, most_roundings
+from affinet.analysis.signed_multipliers import signed_multipliers
 from affinet.blocks.entry_sets import positions_of
 from affinet.language.calculus.terms import Floats, Integers, lower
 from affinet.language.evaluation import evaluate
@@ -20,7 +21,6 @@ from affinet.language.expression import Expression
 from affinet.language.sense import Spectrum
 from affinet.planning.curved.joined_balls import joined_balls
 from affinet.planning.curved.linearizing import linearized
-from affinet.planning.elimination.components import Batch, split
 from affinet.planning.reading.fixings import read_fixings
 from affinet.system.distinct import ranked
 from affinet.system.magnitudes import without_zeros
@@ -29,6 +29,11 @@ from affinet.system.system import Rule, System
 
 SIGNS = {"==": 0, "<=": -1, ">=": 1}
 """The signs of prices: raising the bound of `<=` can only lower the least loss, raising that of `>=` only raise it."""
+
+MOST_PRICED = 2**27
+"""(Equation, entry) pairs of rules that are priced without being asked for: some ten seconds, at 0.1 to 0.3 µs each."""
+MOST_AT_ONCE = 2**22
+"""The same of rules that are not parted: up to 1 µs each, and 1 GB for a moment."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,17 @@ class Prices:
     shared: np.ndarray
     residual: Floats
 
+    def of_rules(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Numbers or marks of all rows as views by rule, each in its shape."""
+        return _by_rule(self.system, rows)
+
+
+class PricedRules(NamedTuple):
+    """Rule name → its prices in its shape, and rule name → the other rules on which its active rows depend."""
+
+    multipliers: Mapping[str, Any]
+    shared_with: Mapping[str, tuple[str, ...]]
+
 
 def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> Prices:
     """The prices at weights that satisfy the rules: signs are those of `SIGNS`, whatever the gradient is.
@@ -53,36 +69,94 @@ def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> P
     `gradient` has one number per column of the layout. At an optimum the residual is zero; elsewhere prices are those
     of the point of the cone of the rows that is nearest to the gradient. Where prices are not unique, those of smallest
     norm, inequalities counted as if their rows had length one. Nonlinear rules have the prices of their linear parts at
-    the weights.
+    the weights. Where all rules are linear equations, no weights are read.
     """
     active = _active(system, weights)
     system = at_weights(system, weights)
     first = np.cumsum([0, *(rule.equations for rule in system.rules)])
-    values, shared = np.zeros(first[-1]), np.zeros(first[-1], bool)
-    residual = gradient.astype(np.float64, copy=True)
+    marks = np.concatenate([np.zeros(0, bool), *(active_of_rule.ravel() for active_of_rule in active)])
+    solved = Prices(system, np.zeros(first[-1]), marks, np.zeros(first[-1], bool), gradient.astype(np.float64))
     direct = separate_fixings(system)
     for number, fixing in direct.items():
-        values[first[number] : first[number + 1]] = fixing_multipliers(fixing, system, gradient)
+        solved.values[first[number] : first[number + 1]] = fixing_multipliers(fixing, system, gradient)
         block = fixing[0].block
-        residual[system.layout.start(block.parameter) + positions_of(block.places)] = 0.0
+        solved.residual[system.layout.start(block.parameter) + positions_of(block.places)] = 0.0
     for number, rule in enumerate(system.rules):
         if rule.norm is not None:
             span = slice(first[number], first[number + 1])
-            values[span] = _price_ball(rule, system, gradient, active[number], weights, residual)
-    coupled = [k for k in range(len(system.rules)) if k not in direct and system.rules[k].norm is None]
-    rows = _active_rows(system, coupled, active)
-    at = first[rows.rule] + rows.index
-    values[at], shared[at] = _solve(rows, system, gradient)
-    residual -= rows.matrix(len(gradient)).T @ values[at]
-    return Prices(system, values, np.concatenate([np.zeros(0, bool), *active]), shared, residual)
+            bounded = marks[span]
+            solved.values[span] = _price_ball(rule, system, gradient, bounded, weights, solved.residual)
+    for part in _coupled_parts(system, direct):
+        _solve_part(part, gradient, solved)
+    return solved
+
+
+def quickly_priced(system: System, times: int = 1) -> bool:
+    """Whether `prices` takes seconds and little memory: rules fall into parts, or are not large.
+
+    `times` is how often they are computed at once, by as many processes.
+    """
+    if sum(rule.nonzeros for rule in system.every) * times > MOST_PRICED:
+        return False
+    undivided = [rule for rule in system.every if rule.curved or rule.norm is not None]
+    if sum(rule.nonzeros for rule in undivided) * times > MOST_AT_ONCE:
+        return False
+    parts = _coupled_parts(system, separate_fixings(system))
+    return all(sum(rule.nonzeros for rule in part.system.rules) * times <= MOST_AT_ONCE for part in parts)
 
 
 def at_weights(system: System, weights: Mapping[str, Weight]) -> System:
     """The system with each nonlinear rule replaced by its linear part at the weights, which prices are about."""
-    numbers = {p.name: np.asarray(weights[p.name].numbers).reshape(p.shape) for p in system.layout.parameters}
     joined = joined_balls(system)
+    if not joined and not system.curved:
+        return system
+    numbers = {p.name: np.asarray(weights[p.name].numbers).reshape(p.shape) for p in system.layout.parameters}
     rules = (_length_at(rule, numbers) if k in joined else rule for k, rule in enumerate(system.rules))
     return linearized(replace(system, rules=tuple(rules)) if joined else system, numbers)
+
+
+def active_rows(solved: Prices) -> tuple[Rows, Floats]:
+    """The rows that prices belong to, equations and inequalities at their bounds, and their prices; balls excepted."""
+    system = solved.system
+    first = np.cumsum([0, *(rule.equations for rule in system.rules)])
+    linear = [k for k, rule in enumerate(system.rules) if rule.norm is None]
+    rows = _rows_at_bounds(system, linear, solved.of_rules(solved.active))
+    return rows, solved.values[first[rows.rule] + rows.index]
+
+
+def parts_by_rule(solved: Prices) -> dict[str, Floats]:
+    """Rule name → its prices, in the rule's shape."""
+    values = solved.of_rules(solved.values)
+    return {rule.name: part.copy() for rule, part in zip(solved.system.rules, values, strict=True)}
+
+
+def rules_that_share(solved: Prices) -> dict[str, tuple[str, ...]]:
+    """Rule name → the other rules whose active rows its own depend on; rules with unique prices are left out."""
+    rules, marks = solved.system.rules, solved.of_rules(solved.shared)
+    partners: dict[int, set[int]] = {}
+    if not solved.shared.any():
+        return {}
+    for part in _coupled_parts(solved.system, separate_fixings(solved.system)):
+        chosen = [marks[number][box] for number, box in zip(part.numbers, part.boxes, strict=True)]
+        dependent = [k for k, mark in enumerate(chosen) if mark.any()]
+        rows = _rows_at_bounds(part.system, dependent, chosen)
+        first = np.cumsum([0, *(mark.size for mark in chosen)])
+        marked = np.concatenate([np.zeros(0, bool), *(mark.ravel() for mark in chosen)])
+        for rule, connected in sharing(rows, marked[first[rows.rule] + rows.index]).items():
+            partners.setdefault(part.numbers[rule], set()).update(part.numbers[k] for k in connected)
+    return {rules[rule].name: tuple(rules[k].name for k in sorted(partners[rule])) for rule in sorted(partners)}
+
+
+def _active(system: System, weights: Mapping[str, Weight]) -> list[np.ndarray]:
+    """For each rule, which of its rows are equations or at their bound."""
+    return [np.ones(rule.equations, bool) if rule.sense == "==" else at_bound(rule, weights) for rule in system.every]
+
+
+def _by_rule(system: System, rows: np.ndarray) -> list[np.ndarray]:
+    bounds = np.cumsum([0, *(rule.equations for rule in system.rules)])
+    return [
+        rows[start:end].reshape(rule.shape) for rule, start, end in zip(system.rules, bounds, bounds[1:], strict=False)
+    ]
 
 
 def _length_at(rule: Rule, weights: Mapping[str, np.ndarray]) -> Rule:
@@ -95,44 +169,34 @@ def _length_at(rule: Rule, weights: Mapping[str, np.ndarray]) -> Rule:
     return replace(rule, expression=Expression(without_zeros(gap).affine), norm=None, radius=0.0)
 
 
-def active_rows(solved: Prices) -> tuple[Rows, Floats]:
-    """The rows that prices belong to, equations and inequalities at their bounds, and their prices; balls excepted."""
-    system = solved.system
+def _coupled_parts(system: System, direct: Collection[int]) -> Iterator[Part]:
+    """The parts of the linear rules that are not balls and not among `direct`."""
+    return parts_of(system, [k for k, rule in enumerate(system.rules) if k not in direct and rule.norm is None])
+
+
+def _solve_part(part: Part, gradient: Floats, solved: Prices) -> None:
+    """Write the prices of a part, their marks, and the remainder of the gradient at its entries into `solved`."""
+    system, rules = part.system, range(len(part.numbers))
+    active, values, shared = (solved.of_rules(rows) for rows in (solved.active, solved.values, solved.shared))
+    pieces = list(zip(part.numbers, part.boxes, strict=True))
+    rows = _rows_at_bounds(system, rules, [active[number][box] for number, box in pieces])
+    signs = np.array([SIGNS[rule.sense] for rule in system.rules], np.int64)[rows.rule]
+    multipliers, dependent = signed_multipliers(rows, signs, system, gradient)
     first = np.cumsum([0, *(rule.equations for rule in system.rules)])
-    active = np.split(solved.active, first[1:-1])
-    rows = _active_rows(system, [k for k, rule in enumerate(system.rules) if rule.norm is None], active)
-    return rows, solved.values[first[rows.rule] + rows.index]
+    place = first[rows.rule] + rows.index
+    flat_values, flat_shared = np.zeros(first[-1]), np.zeros(first[-1], bool)
+    flat_values[place], flat_shared[place] = multipliers, dependent
+    parts = zip(pieces, _by_rule(system, flat_values), _by_rule(system, flat_shared), strict=True)
+    for (number, box), values_of_rule, shared_of_rule in parts:
+        values[number][box], shared[number][box] = values_of_rule, shared_of_rule
+    used, entry = ranked(rows.columns)
+    solved.residual[used] -= np.bincount(entry, rows.values * multipliers[rows.row_of_each()], len(used))
 
 
-def _active(system: System, weights: Mapping[str, Weight]) -> list[np.ndarray]:
-    """For each rule, which of its rows are equations or at their bound."""
-    return [
-        np.ones(rule.equations, bool) if rule.sense == "==" else at_bound(rule, weights).ravel()
-        for rule in system.every
-    ]
-
-
-def parts_by_rule(solved: Prices) -> dict[str, Floats]:
-    """Rule name → its prices, in the rule's shape."""
-    rules = solved.system.rules
-    parts = np.split(solved.values, np.cumsum([rule.equations for rule in rules])[:-1])
-    return {rule.name: part.reshape(rule.shape).copy() for rule, part in zip(rules, parts, strict=False)}
-
-
-def rules_that_share(solved: Prices) -> dict[str, tuple[str, ...]]:
-    """Rule name → the other rules whose active rows its own depend on; rules with unique prices are left out."""
-    system, rules = solved.system, solved.system.rules
-    marks = list(np.split(solved.shared, np.cumsum([rule.equations for rule in rules])[:-1]))
-    dependent = [number for number in range(len(rules)) if marks[number].any()]
-    chosen = np.concatenate([np.zeros(0, bool), *(marks[number] for number in dependent)])
-    groups = sharing(system.rows(dependent), chosen)
-    return {rules[rule].name: tuple(rules[k].name for k in partners) for rule, partners in groups.items()}
-
-
-def _active_rows(system: System, numbers: list[int], active: list[np.ndarray]) -> Rows:
+def _rows_at_bounds(system: System, numbers: Sequence[int], active: Sequence[np.ndarray]) -> Rows:
     """The equations of the numbered rules, and their inequalities at the bound."""
     equations = [number for number in numbers if system.rules[number].sense == "=="]
-    at_bounds = [number for number in numbers if number not in equations and active[number].any()]
+    at_bounds = [number for number in numbers if system.rules[number].sense != "==" and active[number].any()]
     return concatenate([system.rows(equations), *(_rows_at_bound(system, k, active[k]) for k in at_bounds)])
 
 
@@ -153,85 +217,6 @@ def _single_entries(system: System, number: int, index: Integers) -> Rows | None
     columns = system.layout.start(block.parameter) + positions_of(block.places)[index]
     values = np.full(count, rule.expression.terms[0].scalar)
     return Rows(np.arange(count + 1), columns, values, np.zeros(count), np.full(count, number), index)
-
-
-def _solve(rows: Rows, system: System, gradient: Floats) -> tuple[Floats, np.ndarray]:
-    """Prices of the rows, and which are shared; rows that no inequality is connected with are those of equations."""
-    signs = np.array([SIGNS[system.rules[rule].sense] for rule in rows.rule.tolist()], np.int64)
-    with_inequality = _connected_with(rows, signs != 0)
-    values, shared = np.zeros(rows.count), np.zeros(rows.count, bool)
-    among_equations, joint = np.flatnonzero(~with_inequality), np.flatnonzero(with_inequality)
-    solved = multipliers(rows.select(among_equations), gradient, system.tolerance, system.limits)
-    values[among_equations], shared[among_equations] = solved.values, solved.shared
-    values[joint], shared[joint] = _solve_signed(rows.select(joint), signs[joint], system, gradient)
-    return values, shared
-
-
-def _connected_with(rows: Rows, marked: np.ndarray) -> np.ndarray:
-    """Which rows share entries with a marked row, directly or through other rows."""
-    used, place = ranked(rows.columns)
-    size = rows.count + len(used)
-    ends = (rows.row_of_each(), place + rows.count)
-    graph = sparse.coo_array((np.ones(len(place), np.int8), ends), shape=(size, size)).tocsr()
-    count, labels = csgraph.connected_components(graph, directed=False)
-    with_mark = np.zeros(count, bool)
-    with_mark[labels[: rows.count][marked]] = True
-    return np.asarray(with_mark[labels[: rows.count]])
-
-
-def _solve_signed(rows: Rows, signs: Integers, system: System, gradient: Floats) -> tuple[Floats, np.ndarray]:
-    """Solve for rows of several entries first; bounds of single entries absorb of the remainder what they can."""
-    values, shared = np.zeros(rows.count), np.zeros(rows.count, bool)
-    used, place = ranked(rows.columns)
-    single = np.flatnonzero(rows.lengths == 1)
-    entry, coefficient = place[rows.bounds[single]], rows.values[rows.bounds[single]]
-    direction = signs[single] * np.sign(coefficient).astype(np.int64)
-    upward, downward = np.zeros(len(used), bool), np.zeros(len(used), bool)
-    upward[entry[direction >= 0]] = True
-    downward[entry[direction <= 0]] = True
-    both, absorbed = upward & downward, upward.astype(np.int64) - downward
-    dependent_entries = np.bincount(entry, minlength=len(used)) > 1
-    several = np.flatnonzero(rows.lengths > 1)
-    reduced, nonempty = _without_entries(rows.select(several), place[_values_of(rows, several)], both)
-    for component in split(reduced.select(np.flatnonzero(nonempty)), np.zeros(int(nonempty.sum())), system.limits):
-        at = several[nonempty][component.rows]
-        nodes = component.nodes
-        target = gradient[used[nodes]]
-        if isinstance(component, Batch):
-            solved = solve_batch(component, target, absorbed[nodes], signs[at], system.tolerance)
-        else:
-            solved = solve_giant(component, target, absorbed[nodes], signs[at])
-        values[at], shared[at] = solved.values, solved.shared
-        dependent_entries[nodes] |= solved.shared_entries
-    shared[several[~nonempty]] = True
-    read_by_shared = place[_values_of(rows, np.flatnonzero(shared))]
-    dependent_entries[read_by_shared] |= both[read_by_shared]
-    remainder = gradient[used] - np.bincount(place, rows.values * values[rows.row_of_each()], len(used))
-    values[single] = _absorb(remainder, entry, coefficient, direction)
-    shared[single] = dependent_entries[entry]
-    return values, shared
-
-
-def _values_of(rows: Rows, numbers: Integers) -> Integers:
-    """The places of the stored values of the numbered rows."""
-    lengths = rows.lengths[numbers]
-    ends = np.cumsum(lengths)
-    return np.repeat(rows.bounds[:-1][numbers] - (ends - lengths), lengths) + np.arange(int(lengths.sum()))
-
-
-def _without_entries(rows: Rows, place: Integers, excluded: np.ndarray) -> tuple[Rows, np.ndarray]:
-    """The rows over numbered entries (`place`) without the excluded ones, and which rows have any left."""
-    remaining = ~excluded[place]
-    bounds = np.concatenate([[0], np.cumsum(remaining)])[rows.bounds]
-    reduced = Rows(bounds, place[remaining], rows.values[remaining], rows.rhs, rows.rule, rows.index)
-    return reduced, np.diff(bounds) > 0
-
-
-def _absorb(remainder: Floats, entry: Integers, coefficient: Floats, direction: Integers) -> Floats:
-    """The prices of bounds of single entries: each entry's remainder, divided evenly among usable bounds."""
-    usable = (direction == 0) | (direction * remainder[entry] > 0.0)
-    count = np.bincount(entry, usable, len(remainder))
-    return np.where(usable, remainder[entry] / (coefficient * np.maximum(count[entry], 1.0)), 0.0)
 
 
 def _price_ball(

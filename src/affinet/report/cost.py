@@ -8,8 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
+from affinet.analysis.prices import PricedRules
 from affinet.errors import ReportError, visible
-from affinet.report.observation import Numbers, Observation, StepCounts, largest_size
+from affinet.report.observation import Observation, StepCounts, largest_size
 from affinet.report.pages.contents import Contents
 from affinet.report.pages.page_file import page_path, write_page
 from affinet.report.pages.rendering import page
@@ -99,11 +100,8 @@ class CostReport:
 class Pricing(Protocol):
     """A projector of any array library that has the multipliers of rules."""
 
-    def multipliers(self, gradients: Mapping[str, Any], at: Any = None) -> Mapping[str, Numbers]:
-        """Rule name → ν of the rule's shape; `at` are the weights, which multipliers of inequalities depend on."""
-
-    def shared_multipliers(self, at: Any = None) -> Mapping[str, tuple[str, ...]]:
-        """Rule name → the other rules together with which it is redundant."""
+    def priced(self, gradients: Mapping[str, Any], at: Any = None) -> PricedRules:
+        """The multipliers of rules, and which share them; `at` are the weights, which those of inequalities need."""
 
     def stationarity(self, gradients: Mapping[str, Any], at: Any = None) -> float:
         """`‖P g‖ / ‖g‖`."""
@@ -124,7 +122,7 @@ def cost_report(
     `maximized` are the names of rules about weights that are maximized. Rules that are redundant with each other are
     listed next to each other, ordered by the most expensive of them.
     """
-    multipliers, shared_with = projector.multipliers(gradients, at), projector.shared_multipliers(at)
+    multipliers, shared_with = projector.priced(gradients, at)
     rules = []
     for name, values in multipliers.items():
         largest = largest_size(values)

@@ -93,3 +93,7 @@ class Limits:
     most_mixed: int = 2**18
     """Coefficients of the equations and inequalities of a component with nonlinear equations: a step solves a quadratic
     program over them, and decomposes the derivatives in each return."""
+
+    pairs_at_once: int = 2**20
+    """(Equation, entry) pairs of rules that are priced at once where others share no entry with them: their sparse form
+    stays in the caches of a processor, where ten times as many took two to three times as long per pair."""

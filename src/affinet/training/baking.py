@@ -78,12 +78,12 @@ class Reparametrization:
         up over the calls for one step, without decay that an optimizer adds to free numbers. Raises AttachError if no
         gradients were kept.
         """
-        return self.projector.multipliers(self._weight_gradients())
+        return self.projector.multipliers(self._weight_gradients(), at=self._weights(self.projector.names))
 
     def stationarity(self, loss_fn: Callable[[], Any] | None = None) -> float:
         """`‖P g‖ / ‖g‖` of the same gradients, or of those of `loss_fn` as in `report`: 0 at an optimum."""
         gradients = self._weight_gradients() if loss_fn is None else self._gradients_of(loss_fn)
-        return self.projector.stationarity(gradients)
+        return self.projector.stationarity(gradients, at=self._weights(self.projector.names))
 
     def report(self, loss_fn: Callable[[], Any] | None = None) -> CostReport:
         """The cost of each rule: rules by |ν|, with the change of the loss if each were loosened by 0.01.
@@ -92,7 +92,8 @@ class Reparametrization:
         the model are restored afterwards. Without it the gradients of the last backward calls are used.
         """
         gradients = self._weight_gradients() if loss_fn is None else self._gradients_of(loss_fn)
-        return cost_report(self.projector, gradients, page_source=self._view().contents)
+        at = self._weights(self.projector.names)
+        return cost_report(self.projector, gradients, at=at, page_source=self._view().contents)
 
     def html(self, path: str | PathLike[str], *, history: Sequence[Observation] = ()) -> Path:
         """Write one HTML page about the rules and the present weights; return its path.

@@ -147,7 +147,8 @@ class Handle:
         """Write one HTML page about the rules and the present weights; return its path.
 
         With gradients that were captured it has the prices of the rules, as `report().html(path)`; without, it says how
-        to get them; rules of more than 4 million pairs of a row and an entry have prices only by `report().html(path)`.
+        to get them. Rules whose prices take minutes, with 134 million pairs of a row and an entry or 4 million that are
+        solved for together, have them only by `report().html(path)`.
         `history` are the observations of a watch: `watch.history`. Raises ReportError where the page cannot be written.
         """
         self._await("handle.html()")

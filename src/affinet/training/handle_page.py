@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from affinet._version import __version__
+from affinet.analysis.prices import quickly_priced
 from affinet.language.dtensors import is_distributed
 from affinet.plans.plan import Plan
 from affinet.report.cost import CostReport
@@ -36,8 +38,6 @@ TOO_MANY = (
     "What the rules cost was not computed: of {:,} pairs of a row and an entry that takes minutes. "
     "handle.report().html(path) computes it."
 )
-MOST_PRICED = 2**22
-"""Most pairs of rules that `html` prices without being asked: some seconds, and 1 GB for a moment."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class HandleView:
             versions=(("affinet", __version__), ("torch", torch.__version__), ("Python", platform.python_version())),
         )
 
-    @property
+    @cached_property
     def quickly_priced(self) -> bool:
         """Whether prices take seconds and not minutes."""
-        return self._pairs() <= MOST_PRICED
+        return quickly_priced(self.system)
 
     def _pairs(self) -> int:
         return sum(rule.nonzeros for rule in self.system.every)

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from affinet import Plan
 from affinet import weights as affinet_weights
+from affinet.analysis import prices
 from affinet.cli.reports.changed_files import SHOWN_FROM
-from affinet.cli.runs import running
 from affinet.cli.runs.finished import read_summary
 from affinet.cli.runs.runfolder import RESULTS
 from affinet.cli.runs.start_record import JOB
@@ -276,7 +276,7 @@ def test_many_rules_with_hostile_names_are_drawn_in_a_page_of_bounded_size(affin
 def test_rules_too_large_to_be_priced_are_not_and_the_page_says_so(
     affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "MOST_PRICED", 1)
+    monkeypatch.setattr(prices, "MOST_PRICED", 1)
     job_of(changed(), folder)
     assert affinet("train", "job.toml", "--out", "run").exit_code == 0
     assert affinet("report", "run").exit_code == 0

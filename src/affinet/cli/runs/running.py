@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from affinet.analysis.prices import quickly_priced
 from affinet.blocks.interval import Interval
 from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint
@@ -38,9 +39,6 @@ from affinet.cli.trainings.training import (
 from affinet.cli.words import counted, one_paragraph
 from affinet.errors import AffinetError, InfeasibleError, RunError, named_violations
 from affinet.report.cost import CostReport, Trainable
-
-MOST_PRICED = 2**22
-"""Most (equation, entry) pairs of rules that are priced at the end of a run: some seconds, and 1 GB for a moment."""
 
 ShowEvent = Callable[[Step | Epoch], None]
 SaveEpoch = Callable[[Progress], None]
@@ -155,16 +153,18 @@ def _train_and_compare(
     checkpoint = prepared.processes.from_writer(lambda: checkpoint)
     rules = _with_rules(prepared, ruled, folder, watch, checkpoint)
     weights = {"first": prepared.framework.arrays(prepared.framework.network(prepared.job, prepared.data))}
-    prices, no_prices = _prices(prepared, ruled)
     result = f"the run with rules is finished, and everything is in {folder.path}. {folder.resume_hint()}"
+    prices: CostReport | None = None
     plain: Outcome | None = None
+    no_prices, doing = "", "computing what rules cost"
     try:
+        prices, no_prices = _prices(prepared, ruled)
+        doing = "training without rules for comparison"
         plain, weights["without"] = _without_rules(prepared, watch)
     except KeyboardInterrupt:
-        event = "Interrupted while training without rules for comparison"
-        raise Interrupted(f"{event}; {result}") from None
+        raise Interrupted(f"Interrupted while {doing}; {result}") from None
     except LostProcess as error:
-        raise LostProcess(f"{error} It trained without rules for comparison; {result}") from error
+        raise LostProcess(f"{error} It was {doing}; {result}") from error
     except Diverged as error:
         watch.say(f"Without the rules {error}")
     data = prepared.data
@@ -237,13 +237,14 @@ def _restore_checkpoint(checkpoint: Checkpoint, ruled: RuledTraining, folder: Fo
 
 
 def _prices(prepared: Prepared, ruled: RuledTraining) -> tuple[CostReport | None, str]:
-    """What the rules cost at the last weights; where that is not known, why. It never fails a run."""
-    if prepared.processes.world > 1:
-        return None, "Prices of rules are computed in runs of one process."
-    if (pairs := sum(rule.nonzeros for rule in prepared.rules.system.every)) > MOST_PRICED:
+    """What the rules cost at the last weights; where that is not known, why. It fails no run whose processes live."""
+    if not quickly_priced(prepared.rules.system, prepared.processes.world):
+        pairs = sum(rule.nonzeros for rule in prepared.rules.system.every)
         return None, f"Prices of rules are not computed in runs whose rules have {pairs:,} pairs of a row and an entry."
     try:
         return ruled.prices(prepared.job.job.train.batch_size), ""
+    except LostProcess:
+        raise
     except (AffinetError, MemoryError) as error:
         return None, f"Prices of rules are not known: {one_paragraph(error)}"
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from affinet.analysis.active import ActiveBounds, active_bounds
-from affinet.analysis.multipliers import by_rule, shared_by_rule
 from affinet.analysis.one_sided import OneSided, one_sided_prices
-from affinet.analysis.prices import parts_by_rule, prices, rules_that_share
+from affinet.analysis.prices import PricedRules, Prices, parts_by_rule, prices, rules_that_share
 from affinet.analysis.rule_values import Rounding, Weight
 from affinet.analysis.unreached import unreached
 from affinet.blocks.kinds import AnyBlock
@@ -101,12 +100,14 @@ class ArrayProjector:
         With inequalities, `at` are the weights that the gradients were taken at. Raises AttachError without them then.
         """
         check(self.plan, gradients)
-        weights = self._weights_at(at, "multipliers(gradients, at=weights)")
-        flat = [np.asarray(gradients[name], np.float64).ravel() for name in self.names]
-        gradient = np.concatenate([np.zeros(0), *flat])
-        if not weights:
-            return by_rule(self.plan.system, gradient)
-        return parts_by_rule(prices(self.plan.system, gradient, numbers_of(self.plan, weights)))
+        weights = self._weights_priced(at, "multipliers(gradients, at=weights)")
+        return parts_by_rule(self._prices(self._flat(gradients), weights))
+
+    def priced(self, gradients: Mapping[str, np.ndarray], at: Mapping[str, np.ndarray] | None = None) -> PricedRules:
+        """`multipliers` and `shared_multipliers`, solved for once."""
+        check(self.plan, gradients)
+        solved = self._prices(self._flat(gradients), self._weights_priced(at, "priced(gradients, at=weights)"))
+        return PricedRules(parts_by_rule(solved), rules_that_share(solved))
 
     def one_sided_multipliers(
         self,
@@ -121,9 +122,7 @@ class ArrayProjector:
         programs.
         """
         check(self.plan, gradients)
-        flat = [np.asarray(gradients[name], np.float64).ravel() for name in self.names]
-        gradient = np.concatenate([np.zeros(0), *flat])
-        return one_sided_prices(self.plan.system, gradient, numbers_of(self.plan, at), rules)
+        return one_sided_prices(self.plan.system, self._flat(gradients), numbers_of(self.plan, at), rules)
 
     def active(self, weights: Mapping[str, np.ndarray]) -> dict[str, ActiveBounds]:
         """Rule name → which of its inequalities are at their bound, to rounding; equations are left out."""
@@ -147,11 +146,8 @@ class ArrayProjector:
 
         With inequalities: the rules on which its rows at their bound depend, at the weights `at`.
         """
-        weights = self._weights_at(at, "shared_multipliers(at=weights)")
-        if not weights:
-            return shared_by_rule(self.plan.system)
-        zero = np.zeros(self.plan.system.layout.size)
-        return rules_that_share(prices(self.plan.system, zero, numbers_of(self.plan, weights)))
+        weights = self._weights_priced(at, "shared_multipliers(at=weights)")
+        return rules_that_share(self._prices(np.zeros(self.plan.system.layout.size), weights))
 
     def _check_bounds(self, weights: Mapping[str, np.ndarray]) -> None:
         """Raise AttachError, once per combination of dtypes, where weights cannot be within their bounds."""
@@ -168,14 +164,29 @@ class ArrayProjector:
     def _gaps(self) -> ArrayGaps:
         return ArrayGaps(self.plan.system)
 
+    def _flat(self, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
+        """All numbers of the vectors in the order of the plan's parameters, in float64."""
+        return np.concatenate([np.zeros(0), *(np.asarray(vectors[name], np.float64).ravel() for name in self.names)])
+
+    def _prices(self, gradient: np.ndarray, weights: Mapping[str, np.ndarray]) -> Prices:
+        return prices(self.plan.system, gradient, numbers_of(self.plan, weights) if weights else {})
+
     def _copies(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Row-major copies of the arrays of the rules, in the byte order of the machine."""
         return {name: np.array(arrays[name], _native(arrays[name].dtype), order="C") for name in self.names}
 
     def _weights_at(self, at: Mapping[str, np.ndarray] | None, call: str) -> Mapping[str, np.ndarray]:
-        """The weights that the active inequalities are read from; empty without inequalities."""
-        if all(isinstance(law, Linear) for law, _ in self._laws):
-            return {}
+        """The weights that tangents are taken at; empty where they depend on none."""
+        return {} if all(isinstance(law, Linear) for law, _ in self._laws) else self._checked_weights(at, call)
+
+    def _weights_priced(self, at: Mapping[str, np.ndarray] | None, call: str) -> Mapping[str, np.ndarray]:
+        """The weights at which rules are priced; empty where all rules are linear equations.
+
+        Inequalities that the plan drops, or holds as equations, have signs and slack all the same.
+        """
+        return self._checked_weights(at, call) if self.plan.system.kinds_at_weights else {}
+
+    def _checked_weights(self, at: Mapping[str, np.ndarray] | None, call: str) -> Mapping[str, np.ndarray]:
         if at is None:
             raise AttachError(
                 f"some of the rules are {self.plan.system.kinds_at_weights}, and what they allow depends on the "

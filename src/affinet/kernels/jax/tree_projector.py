@@ -125,7 +125,9 @@ class TreeProjector:
         Law: ν is of smallest norm; at an optimum `ν = ∂f*/∂b` per unit of each equation as the user wrote it.
         With inequalities, `at` are the weights that the gradients were taken at. Raises AttachError without them then.
         """
-        gs, weights = self.arrays(gradients), self._weights_at(at, "multipliers(gradients, at=weights)")
+        priced_at = self.plan.system.kinds_at_weights
+        gs = self.arrays(gradients)
+        weights = self._checked_weights(at, "multipliers(gradients, at=weights)") if priced_at else {}
         rules = [(rule.name, jax.ShapeDtypeStruct(rule.shape, _wide())) for rule in self.plan.system.every]
         shapes = OrderedDict(rules)  # of a plain dict, JAX would return the rules sorted by name
 
@@ -233,8 +235,9 @@ class TreeProjector:
 
     def _weights_at(self, at: Any, call: str) -> dict[str, Array]:
         """The weights that the active inequalities are read from; empty without inequalities."""
-        if not self.has_sets:
-            return {}
+        return self._checked_weights(at, call) if self.has_sets else {}
+
+    def _checked_weights(self, at: Any, call: str) -> dict[str, Array]:
         if at is None:
             raise AttachError(
                 f"some of the rules are {self.plan.system.kinds_at_weights}, and what they allow depends on the "

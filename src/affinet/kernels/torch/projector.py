@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from affinet.analysis.active import ActiveBounds, active_bounds
-from affinet.analysis.multipliers import by_rule, shared_by_rule
 from affinet.analysis.one_sided import OneSided, one_sided_prices
-from affinet.analysis.prices import Prices, parts_by_rule, prices, rules_that_share
+from affinet.analysis.prices import PricedRules, Prices, parts_by_rule, prices, rules_that_share
 from affinet.analysis.rule_values import Weight
 from affinet.analysis.unreached import unreached
 from affinet.blocks.kinds import AnyBlock, AnyLinear
@@ -156,13 +155,16 @@ class Projector:
         (`shared_multipliers`) it is the price of a change in one direction only.
         """
         check(self.plan, gradients)
-        weights = self._weights_at(at, "multipliers(gradients, at=weights)")
-        gradient = self._flat(gradients)
-        if self.has_inequalities:
-            values = parts_by_rule(self._prices(gradient, weights))
-        else:
-            values = by_rule(self.plan.system, gradient)
-        return {name: torch.from_numpy(part) for name, part in values.items()}
+        solved = self._prices(self._flat(gradients), self._weights_priced(at, "multipliers(gradients, at=weights)"))
+        return {name: torch.from_numpy(part) for name, part in parts_by_rule(solved).items()}
+
+    def priced(
+        self, gradients: Mapping[str, Tensor], at: Mapping[str, Tensor] | torch.nn.Module | None = None
+    ) -> PricedRules:
+        """`multipliers` and `shared_multipliers`, solved for once, and as arrays of NumPy."""
+        check(self.plan, gradients)
+        solved = self._prices(self._flat(gradients), self._weights_priced(at, "priced(gradients, at=weights)"))
+        return PricedRules(parts_by_rule(solved), rules_that_share(solved))
 
     def one_sided_multipliers(
         self,
@@ -213,9 +215,7 @@ class Projector:
 
         With inequalities: the rules on which its rows at their bound depend, at the weights `at`.
         """
-        weights = self._weights_at(at, "shared_multipliers(at=weights)")
-        if not self.has_inequalities:
-            return shared_by_rule(self.plan.system)
+        weights = self._weights_priced(at, "shared_multipliers(at=weights)")
         return rules_that_share(self._prices(np.zeros(self.plan.system.layout.size), weights))
 
     def project_(self, weights: Mapping[str, Tensor], *, passes: int = 1, skipped: Tensor | None = None) -> None:
@@ -340,8 +340,16 @@ class Projector:
 
     def _weights_at(self, at: Mapping[str, Tensor] | torch.nn.Module | None, call: str) -> Mapping[str, Tensor]:
         """The weights at which tangents are taken; empty where they depend on none."""
-        if not self.has_inequalities:
-            return {}
+        return self._checked_weights(at, call) if self.has_inequalities else {}
+
+    def _weights_priced(self, at: Mapping[str, Tensor] | torch.nn.Module | None, call: str) -> Mapping[str, Tensor]:
+        """The weights at which rules are priced; empty where all rules are linear equations.
+
+        Inequalities that the plan drops, or holds as equations, have signs and slack all the same.
+        """
+        return self._checked_weights(at, call) if self.plan.system.kinds_at_weights else {}
+
+    def _checked_weights(self, at: Mapping[str, Tensor] | torch.nn.Module | None, call: str) -> Mapping[str, Tensor]:
         if at is None:
             raise AttachError(
                 f"some of the rules are {self.plan.system.kinds_at_weights}, and what they allow depends on the "
@@ -362,7 +370,7 @@ class Projector:
             self._checked_dtypes.add(dtypes)
 
     def _prices(self, gradient: np.ndarray, weights: Mapping[str, Tensor]) -> Prices:
-        return prices(self.plan.system, gradient, numbers_of(self.plan, weights))
+        return prices(self.plan.system, gradient, numbers_of(self.plan, weights) if weights else {})
 
     def _device(self, tensors: Mapping[str, Tensor]) -> torch.device:
         """The device of all constrained tensors."""

@@ -94,8 +94,13 @@ def _forecast_memory(size: tuple[int, int], count: int, rules: Integers, names: 
 def _label_components(core: Rows, place_of_value: Integers, width: int) -> tuple[Integers, Integers, int]:
     """Component number of every row and every node. The graph joins each row to its nodes.
 
-    Where few rows have many nodes, it joins each row to the first rows that have these nodes.
+    Where few rows have many nodes, it joins each row to the first rows that have these nodes. Rows that share no node
+    are components of their own.
     """
+    if width == len(place_of_value):
+        labels = np.empty(width, np.int64)
+        labels[place_of_value] = core.row_of_each()
+        return np.arange(core.count), labels, core.count
     if core.count**2 <= len(place_of_value):
         owner, row = np.empty(width, np.int64), core.row_of_each()
         owner[place_of_value[::-1]] = row[::-1]  # of several numbers for one place the last is written
@@ -113,9 +118,9 @@ def _label_components(core: Rows, place_of_value: Integers, width: int) -> tuple
 
 
 def _group_by_size(r: Integers, n: Integers) -> list[tuple[tuple[int, int], Integers]]:
-    sizes, group_of = np.unique(np.stack([r, n], 1), axis=0, return_inverse=True)
-    group_of = group_of.ravel()
-    return [((int(a), int(b)), np.flatnonzero(group_of == k)) for k, (a, b) in enumerate(sizes)]
+    base = int(n.max(initial=0)) + 1
+    sizes, group_of = ranked(r.astype(np.int64) * base + n)
+    return [(divmod(int(size), base), np.flatnonzero(group_of == k)) for k, size in enumerate(sizes)]
 
 
 def _make_batch(

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, optim
 
+from affinet.analysis.prices import PricedRules
 from affinet.errors import AttachError, LeftOutWarning, TooLargeError, callers_line, named_violations
 from affinet.kernels.torch.rounded_weights import weight_of
 from affinet.plans.plan import Plan
@@ -229,11 +230,8 @@ class _Learned:
     def __init__(self, handle: LagrangeHandle) -> None:
         self._handle = handle
 
-    def multipliers(self, gradients: Mapping[str, Any], at: Any = None) -> Mapping[str, Tensor]:
-        return self._handle.multipliers()
-
-    def shared_multipliers(self, at: Any = None) -> Mapping[str, tuple[str, ...]]:
-        return {}
+    def priced(self, gradients: Mapping[str, Any], at: Any = None) -> PricedRules:
+        return PricedRules(self._handle.multipliers(), {})
 
     def stationarity(self, gradients: Mapping[str, Any], at: Any = None) -> float:
         return self._handle.stationarity()

@@ -148,31 +148,34 @@ class RuledTorchTraining(TorchTraining):
         return as_arrays(self.ruled.state())
 
     def prices(self, batch_size: int) -> CostReport | None:
-        """As `RuledTraining.prices`; None for several processes. An augmented Lagrangian has learned them."""
+        """As `RuledTraining.prices`. An augmented Lagrangian has learned them."""
         handle = self.ruled.handle
-        if self.processes.world > 1:
-            return None
-        if isinstance(handle, LagrangeHandle):
-            stationarity = self.stationarity(batch_size)  # the handle's own is that of the last batch
-            report = handle.report()
-            return report if stationarity is None else replace(report, stationarity=stationarity)
-        with observed(self.learner.network, self.shuffling):
-            return handle.report(lambda: add_mean_gradient(self.learner.network, self.rows, batch_size))
+        with self.processes.guarded():
+            if isinstance(handle, LagrangeHandle):
+                stationarity = self.stationarity(batch_size)  # the handle's own is that of the last batch
+                report = handle.report()
+                return report if stationarity is None else replace(report, stationarity=stationarity)
+            with observed(self.learner.network, self.shuffling):
+                return handle.report(self._mean_gradient(batch_size))
 
     def stationarity(self, batch_size: int) -> float | None:
         """As `RuledTraining.stationarity`. Solvers begin anew before and afterwards, as they do after a checkpoint."""
         handle = self.ruled.handle
         if not self.ruled.in_rules:
             return None
-        # Free numbers tell their handle the gradients of weights, which the processes do not exchange.
-        is_divided = not isinstance(handle, Reparametrization)
-        network, processes = (self.synchronized, self.processes) if is_divided else (self.learner.network, SINGLE)
         handle.forget()
         with observed(self.learner.network, self.shuffling):
-            value = handle.stationarity(lambda: add_mean_gradient(network, self.rows, batch_size, processes))
+            value = handle.stationarity(self._mean_gradient(batch_size))
         handle.forget()
         value = self.processes.from_writer(lambda: value)
         return value if isfinite(value) else None
+
+    def _mean_gradient(self, batch_size: int) -> Callable[[], None]:
+        """A function that adds the gradient of the mean loss of all train rows, which processes divide."""
+        # Free numbers tell their handle the gradients of weights, which the processes do not exchange.
+        is_divided = not isinstance(self.ruled.handle, Reparametrization)
+        network, processes = (self.synchronized, self.processes) if is_divided else (self.learner.network, SINGLE)
+        return lambda: add_mean_gradient(network, self.rows, batch_size, processes)
 
     def state(self) -> Mapping[str, Tensor]:
         """The state of the baked network."""
