@@ -10,6 +10,7 @@ import pytest
 
 from affinet.cli.files import parquet
 from affinet.cli.jobs.job import DataTable
+from affinet.cli.trainings import encoding
 from affinet.cli.trainings.data import load_data
 from affinet.errors import DataError
 from tests.errors.case import case
@@ -117,6 +118,13 @@ def text_of_many_categories(folder: Path) -> None:
 @case(DataError, "Spaces around a word in some rows.", "Remove them.", fragment="differ in spaces alone")
 def text_that_differs_in_spaces(folder: Path) -> None:
     load_text(folder, ["red", " red"])
+
+
+@case(DataError, "Many rows of many categories.", "Leave columns out.", fragment="more than the 10 numbers")
+def text_beyond_memory(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # in place of a large table
+        patch.setattr(encoding, "MOST_NUMBERS", 10)
+        load_text(folder, ["red", "blue"], "paint")
 
 
 @case(DataError, "A column is called as a category of another one.", "Rename one.", fragment="has two features")

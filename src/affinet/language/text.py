@@ -21,7 +21,7 @@ _TOO_MUCH = "the rule is nested too deep or too large to read; write it with sli
 
 _LINE_ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _FOREIGN = re.compile("[\x00\ud800-\udfff]")
-_COMMENTS = re.compile("(\"[^\"\n]*\"|'[^'\n]*')|#[^\n\r]*")
+_COMMENTS = re.compile(r"""("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|#[^\n\r]*""")
 
 
 def parse(text: str, weights: Weights) -> Constraint | Rules:

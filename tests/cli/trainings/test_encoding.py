@@ -167,3 +167,27 @@ def test_a_resumed_run_has_the_features_that_it_began_with(affinet: Command, fol
     changed = affinet("train", "--resume", "run")
     assert changed.exit_code == 2
     assert "its data (a file, or how the installed packages read it) changed" in changed.stderr
+
+
+def test_names_with_quotes_and_number_signs_can_be_written(affinet: Command, tmp_path: Path) -> None:
+    odd = """it's "#1" \\ two"""
+    rows = "\n".join(
+        f'{k / 7:.3f},"{(odd if k % 2 else "plain").replace(chr(34), chr(34) * 2)}",{k}' for k in range(20)
+    )
+    (tmp_path / "t.csv").write_text(f"size,colour,price\n{rows}\n")
+    text = JOB.format(hidden="[3]")
+    for number, quoted in enumerate((repr(f"colour={odd}"), json.dumps(f"colour={odd}"))):
+        line = f"hidden1.weight[:, {quoted}] == 0  # a comment"
+        (tmp_path / "job.toml").write_text(f"{text}odd = {json.dumps(line)}\n")
+        run = tmp_path / f"run{number}"
+        trained = affinet("train", tmp_path / "job.toml", "--out", run)
+        assert trained.exit_code == 0, trained.output
+        column = json.loads((run / "scaling.json").read_text())["features"].index(f"colour={odd}")
+        weight = load_file(run / "model.safetensors")["hidden1.weight"]
+        assert not weight[:, column].any()
+        assert weight[:, 0].any()
+    explained = affinet(
+        "check", tmp_path / "job.toml", "--explain", f"hidden1.weight[0, {json.dumps(f'colour={odd}')}]"
+    )
+    assert explained.exit_code == 0, explained.output
+    assert "can only be 0" in explained.stdout

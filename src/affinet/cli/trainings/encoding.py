@@ -12,6 +12,9 @@ from affinet.cli.files.table_files import Array, Examples
 from affinet.cli.words import listed
 from affinet.errors import DataError
 
+MOST_NUMBERS = 2**29
+"""Most numbers of a table whose text is encoded, 4 GiB, which a table of some MB could exceed."""
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -62,7 +65,10 @@ class Encoding:
 
 
 def encoding_of(examples: Examples, train_rows: Array) -> Encoding:
-    """The encoding by the rows to train on, given by their numbers. Raises DataError for two features of one name."""
+    """The encoding by the rows to train on, given by their numbers. Raises DataError for two features of one name.
+
+    It is raised for more numbers than a table may have, too.
+    """
     categories: dict[str, tuple[str, ...]] = {}
     numbers: dict[str, Array] = {}
     test_only: dict[str, tuple[str, ...]] = {}
@@ -74,7 +80,19 @@ def encoding_of(examples: Examples, train_rows: Array) -> Encoding:
             test_only[name] = missing
     encoding = Encoding(examples.names, categories, numbers, test_only)
     _refuse_equal_names(examples, encoding)
+    _refuse_large(examples, encoding)
     return encoding
+
+
+def _refuse_large(examples: Examples, encoding: Encoding) -> None:
+    rows, features = len(examples.target), len(encoding.names)
+    if encoding.categories and rows * features > MOST_NUMBERS:
+        largest = max(encoding.categories, key=lambda name: len(encoding.categories[name]))
+        raise DataError(
+            f"{examples.source} has {rows:,} rows, and its columns become {features:,} features: more than the "
+            f"{MOST_NUMBERS:,} numbers that are made of a table with text. List columns with many categories in "
+            f"'ignore' of [data]; {largest!r:.60} has the most."
+        )
 
 
 def _refuse_equal_names(examples: Examples, encoding: Encoding) -> None:
