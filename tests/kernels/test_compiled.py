@@ -155,7 +155,7 @@ def test_sums_are_taken_in_parts_of_the_same_bits(columns: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("kind", ["symmetric", "skew", "zero diagonal", "transposed", "scaled", "opposite"])
+@pytest.mark.parametrize("kind", ["symmetric", "skew", "zero diagonal", "transposed", "zero row", "scaled", "opposite"])
 def test_tiles_of_a_large_matrix(kind: str, dtype: torch.dtype, eager: Callable[[Plan, Tensors], Projector]) -> None:
     size = 601
     like = {"a": torch.randn(size, size, dtype=dtype), "b": torch.randn(size, size, dtype=dtype)}
@@ -165,6 +165,7 @@ def test_tiles_of_a_large_matrix(kind: str, dtype: torch.dtype, eager: Callable[
         "skew": [w.a == -w.a.T],
         "zero diagonal": [w.a == w.a.T, w.a.diagonal() == 0],
         "transposed": [w.a == w.b.T],
+        "zero row": [w.a == -w.b.T, w.a[3] == 0],
         "scaled": [w.a == 3 * w.b.T],
         "opposite": [w.a[:500] == -w.b[:, ::-1][:, :500].T],
     }[kind]

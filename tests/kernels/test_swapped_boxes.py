@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 import affinet
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.pairs import Pairs
 from affinet.kernels.torch.kernel import Decay
 from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.shards.divided_blocks import _mirror_of_part, _pairs_of_parts
@@ -55,6 +57,21 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "mirrored diagonal": lambda w: w.s == w.s.flip(0).flip(1).T,
     "kernel and its image": lambda w: w.k == w.k.transpose(0, 1).flip(2),
 }
+ALL = slice(None)
+_CROSS = np.zeros((N, N), bool)
+_CROSS[3] = _CROSS[:, 3] = True
+MIXED: dict[str, tuple[Callable[[Any], list[Any]], dict[str, Any]]] = {
+    "a row is zero": (lambda w: [w.a == w.b.T, w.a[1] == 0], {"a": 1, "b": (ALL, 1)}),
+    "every seventh entry is fixed": (
+        lambda w: [w.a == -w.b.T, w.a[:, ::7] == 0.5],
+        {"a": (ALL, slice(None, None, 7)), "b": slice(None, None, 7)},
+    ),
+    "a shifted column is fixed": (lambda w: [w.a == w.b.T + SHIFT, w.b[:, 0] == 0], {"a": 0, "b": (ALL, 0)}),
+    "in other order, a row is zero": (lambda w: [w.a == w.c.flip(0), w.a[3] == 0], {"a": 3, "c": N - 4}),
+    "a symmetric column is one": (lambda w: [w.s == w.s.T, w.s[:, 3] == 1], {"s": _CROSS}),
+    "an entry of mirrored rows is two": (lambda w: [w.s == w.s.flip(0), w.s[5, 7] == 2], {"s": ([5, N - 6], [7, 7])}),
+}
+"""Pairs of which other rules have some entries: the rules, and where in each weight these entries are."""
 LAYOUTS = {"rows of 2": (2, 0), "columns of 3": (3, 1), "rows of 7": (7, 0)}
 FEW_ROUNDINGS = 8
 """Of numbers up to 5: a number of a pair is made of two by four operations, in one order by one process and in another
@@ -82,7 +99,7 @@ def projected(
 ) -> dict[str, Tensor]:
     """All entries after every process has projected its part, in place of the exchange of numbers between them."""
     count, axis = LAYOUTS[layout]
-    (block,) = plan.blocks
+    (block,) = (block for block in plan.blocks if isinstance(block, Mirror | Pairs))
     names = [parameter.name for parameter, _ in block.entries.sizes]
     splits = {name: Splits(SHAPES[name], (count,), (Split(axis),)) for name in names}
     division = division_of(block, splits)
@@ -166,6 +183,26 @@ def test_boxes_of_processes_get_the_numbers_of_one(
             alone = {p.name: gradients[p.name].clone() for p in plan.parameters}
             projector.project_gradients_(alone, weights, {} if decay is None else decay.rates)
             _assert_close(tangent, alone, bound)
+
+
+@pytest.mark.parametrize("loops", [True, False], ids=["loops", "no loops"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("rule", MIXED)
+def test_entries_of_other_rules_keep_their_numbers(
+    rule: str, layout: str, loops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not loops:
+        monkeypatch.setattr("affinet.kernels.torch.looped.available", lambda: False)
+        monkeypatch.setattr("affinet.kernels.torch.shards.swapped_boxes.available", lambda: False)
+    make, places = MIXED[rule]
+    plan = affinet.plan(make(affinet.weights(SHAPES)))
+    weights = numbers(torch.float64, 0)
+    found = projected(plan, weights, layout, affine=True, floor=0.0, decay=None)
+    expected = plan.projector({name: weights[name] for name in found}).project(weights)
+    for name, values in found.items():
+        assert torch.equal(values[places[name]], weights[name][places[name]])
+        expected[name][places[name]] = weights[name][places[name]]
+    _assert_close(found, expected, FEW_ROUNDINGS * 5 * torch.finfo(torch.float64).eps)
 
 
 def _assert_close(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], bound: float) -> None:

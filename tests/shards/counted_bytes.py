@@ -39,6 +39,10 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "a symmetric matrix": lambda w: w.first.weight == w.first.weight.T,
     "a skew matrix": lambda w: w.first.weight == -w.first.weight.T,
     "large transposed layers": lambda w: w.fourth.weight == 2 * w.third.weight.T + 1,
+    "transposed layers and a row of zeros": lambda w: [
+        w.fourth.weight == w.third.weight.T,
+        w.fourth.weight[0] == 0,
+    ],
     "a large skew matrix": lambda w: w.third.weight == -w.third.weight.T,
     "a large symmetric matrix": lambda w: w.third.weight == w.third.weight.T,
     "rows in mirrored order": lambda w: w.third.weight == w.third.weight.flip(0),

@@ -207,9 +207,9 @@ class PairsKernel:
 
     def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
         in_place = all(box.is_view and len(box.shape) == 2 for box in self._boxes)
-        if not compiled or like.dtype not in WIDTHS or not in_place or self._affine or len(self._unmoved):
+        if not compiled or like.dtype not in WIDTHS or not in_place or self._affine:
             return self
-        return Looped(self, PairedTiles(self._boxes, self._ratio, swapped=self._swapped))
+        return Looped(self, PairedTiles(self._boxes, self._ratio, self._block.without, swapped=self._swapped))
 
     def read(self, tensors: Tensors) -> Tensor:
         """Both sides on a new first axis; a missing side is zero."""
@@ -293,11 +293,12 @@ class MirroredTiles:
 class PairedTiles:
     """A loop that makes one matrix `ratio` times another, entry by entry, in place and in any memory order.
 
-    If `swapped`, the first matrix is the larger one. There is no shift, so that `affine` makes no difference.
+    If `swapped`, the first matrix is the larger one. There is no shift, so that `affine` makes no difference. Entries
+    at the places `excluded` of both matrices belong to other blocks, and are restored.
     """
 
-    def __init__(self, boxes: Sequence[Box], ratio: float, *, swapped: bool) -> None:
-        self._boxes, self._ratio, self._swapped = boxes, ratio, swapped
+    def __init__(self, boxes: Sequence[Box], ratio: float, excluded: np.ndarray, *, swapped: bool) -> None:
+        self._boxes, self._ratio, self._excluded, self._swapped = boxes, ratio, excluded, swapped
 
     def on_entries(self, x: Tensor, *, affine: bool, quiet: float) -> bool:
         """False: both sides were copied into one tensor already, where torch's own operations are as fast."""
@@ -308,9 +309,13 @@ class PairedTiles:
         if len(sides) < 2 or not all(map(fits_loops, sides)) or sides[0].dtype != sides[1].dtype:
             return False
         views = [box.read(side) for box, side in zip(self._boxes, sides, strict=True)]
-        plain, scaled = (view.detach().numpy() for view in (views if self._swapped else views[::-1]))
+        matrices = [view.detach().numpy() for view in views]
+        excluded = [matrix.flat[self._excluded] for matrix in matrices]
+        plain, scaled = matrices if self._swapped else matrices[::-1]
         if not fold(scaled, plain, self._ratio, quiet):
             return False
+        for matrix, numbers in zip(matrices, excluded, strict=True):
+            matrix.flat[self._excluded] = numbers
         for side in sides:
             increment_version(side)
         return True

@@ -131,8 +131,6 @@ class PairedBoxes:
         return Groups(both, np.concatenate([pairs, pairs]), projection, no_places(), np.zeros(0))
 
     def boxes(self, parts: Mapping[str, Sequence[HeldBox]], process: int) -> ExchangedBoxes | None:
-        if len(self.block.without):
-            return None
         loops = [each for view in self.block.boxes if (each := loops_of(box(view))) is not None]
         return boxes_of_pairs(self.block, loops, [parts[view.parameter.name] for view in self.block.boxes], process)
 
@@ -175,8 +173,7 @@ class MirroredBox:
 
     def boxes(self, parts: Mapping[str, Sequence[HeldBox]], process: int) -> ExchangedBoxes | None:
         loops = loops_of(box(self.block.view))
-        if loops is None or len(self.block.without):
-            return None
+        assert loops is not None
         return boxes_of_mirror(self.block, loops, parts[self.block.view.parameter.name], process)
 
     def crossing(self, splits: Mapping[str, Splits], coordinate: int, dimension: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from affinet.blocks.entry_sets import View
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
-from affinet.language.calculus.terms import Floats, Parameter
+from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.planning.shards.divided_cells import CellLoops
 from affinet.planning.shards.splits import HeldBox
 
@@ -44,8 +44,25 @@ class Crossing:
 
     @property
     def size(self) -> int:
-        """The number of pairs."""
+        """The number of pairs; those of other blocks in the box do not count."""
         return self.pairs.rank
+
+    @property
+    def unsent(self) -> Integers:
+        """Places of the box, in the order in which entries are given, that belong to other blocks; ascending."""
+        return self._places_without(self.sending_order, ())
+
+    @property
+    def unreceived(self) -> Integers:
+        """The same for the order in which entries are received."""
+        return self._places_without(self.receiving_order, self.flips)
+
+    def _places_without(self, order: tuple[int, ...], flips: tuple[int, ...]) -> Integers:
+        sizes = [size for size, _ in self.pairs.first.dims]
+        index = np.unravel_index(self.pairs.without, sizes)
+        turned = [sizes[loop] - 1 - index[loop] if loop in flips else index[loop] for loop in order]
+        places = np.ravel_multi_index(tuple(turned), tuple(sizes[loop] for loop in order))
+        return np.sort(places).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +107,8 @@ def boxes_of_pairs(
             both = [common(*pair) for pair in zip(own_ranges, of_peer, strict=True)]
             if peer != process and _count(both):
                 steps = _steps(both, own_ranges)
-                pairs = _pairs(both, block.ratio, _part(shift, both), block.rules)
+                without = _without(block.without, loops[0], both)
+                pairs = _pairs(both, block.ratio, _part(shift, both), block.rules, without)
                 orders = (_memory_order(loops[side]), _memory_order(loops[1 - side]))
                 crossings.append(Crossing(peer, side, steps, pairs, side == 0, *orders, ()))
     both = [common(*pair) for pair in zip(ranges[0][process], ranges[1][process], strict=True)]
@@ -100,7 +118,8 @@ def boxes_of_pairs(
             _view(view.parameter.name, each, both, of_side[process])
             for view, each, of_side in zip(block.boxes, loops, parts, strict=True)
         )
-        local = Pairs(first, second, block.ratio, _part(shift, both), block.rules)
+        without = _without(block.without, loops[0], both)
+        local = Pairs(first, second, block.ratio, _part(shift, both), block.rules, without)
     return ExchangedBoxes(tuple(views), tuple(crossings), local)
 
 
@@ -118,7 +137,8 @@ def boxes_of_mirror(block: Mirror, loops: CellLoops, parts: Sequence[HeldBox], p
         both = [common(*pair) for pair in zip(ranges[process], imaged(block, of_peer), strict=True)]
         if peer != process and _count(both):
             is_first = process < peer
-            pairs = _pairs(both, block.sign, _part(shift if is_first else image, both), block.rules)
+            without = _without(block.without, loops, both)
+            pairs = _pairs(both, block.sign, _part(shift if is_first else image, both), block.rules, without)
             received = tuple(block.permutation.index(loop) for loop in order)
             steps = _steps(both, ranges[process])
             crossings.append(Crossing(peer, 0, steps, pairs, is_first, order, received, block.flips))
@@ -126,7 +146,7 @@ def boxes_of_mirror(block: Mirror, loops: CellLoops, parts: Sequence[HeldBox], p
     both = [common(*pair) for pair in zip(ranges[process], imaged(block, ranges[process]), strict=True)]
     if _count(both):
         inner = _view(block.view.parameter.name, loops, both, parts[process])
-        mirror = replace(block, view=inner, shift=_part(shift, both))
+        mirror = replace(block, view=inner, shift=_part(shift, both), without=_without(block.without, loops, both))
     return ExchangedBoxes((view,), tuple(crossings), mirror=mirror)
 
 
@@ -187,10 +207,20 @@ def _part(shift: Floats, ranges: Ranges) -> Floats:
     return shift[tuple(slice(part.start, part.stop) for part in ranges)] if shift.size > 1 else shift
 
 
-def _pairs(ranges: Ranges, ratio: float, shift: Floats, rules: tuple[int, ...]) -> Pairs:
+def _without(places: Integers, loops: CellLoops, ranges: Ranges) -> Integers:
+    """Places of a box that are in some steps of its loops, as places of these steps."""
+    if not len(places):
+        return places
+    index = np.unravel_index(places, [loop.size for loop in loops.outer])
+    steps = [each - part.start for each, part in zip(index, ranges, strict=True)]
+    inside = np.all([(each >= 0) & (each < len(part)) for each, part in zip(steps, ranges, strict=True)], axis=0)
+    return np.ravel_multi_index(tuple(each[inside] for each in steps), tuple(map(len, ranges))).astype(np.int64)
+
+
+def _pairs(ranges: Ranges, ratio: float, shift: Floats, rules: tuple[int, ...], without: Integers) -> Pairs:
     """`first == ratio · second + shift` of two boxes of these sizes."""
     box = View(Parameter("", (_count(ranges),)), 0, tuple((len(part), 1) for part in ranges))
-    return Pairs(box, box, ratio, shift, rules)
+    return Pairs(box, box, ratio, shift, rules, without)
 
 
 def _count(ranges: Ranges) -> int:

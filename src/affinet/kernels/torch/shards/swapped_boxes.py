@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from affinet.blocks.entry_sets import Mask
 from affinet.blocks.law import Rounds, Swap, run_alone
+from affinet.blocks.places import no_places
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.kernel import Decay
 from affinet.kernels.torch.looped import available
@@ -18,10 +20,13 @@ from affinet.kernels.torch.mirrors import fold
 from affinet.kernels.torch.precision import regular_dtype_of
 from affinet.kernels.torch.shards.totals import PeerExchange
 from affinet.kernels.torch.torch_namespace import Torch
+from affinet.language.calculus.terms import Integers
 from affinet.language.dtensors import local_part
 from affinet.planning.shards.exchanged_boxes import Crossing, ExchangedBoxes
 
 XP = Torch()
+MOST_RUNS = 512
+"""Runs of neighbours up to which they are copied one by one, in a microsecond each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +49,8 @@ class SwappedBoxes:
     def __init__(self, boxes: ExchangedBoxes, exchange: PeerExchange) -> None:
         self.exchange, self._boxes = exchange, [box_of(view) for view in boxes.views]
         self.names = tuple(dict.fromkeys(box.name for box in self._boxes))
-        self._sent, self._received = boxes.sent, [_Received(each) for each in boxes.received]
+        self._sent = [(each, _Remaining(each.pairs.first.size, each.unsent)) for each in boxes.sent]
+        self._received = [_Received(each) for each in boxes.received]
 
     def rounds(self, named: Tensors, *, affine: bool, floor: float, decay: Decay | None) -> Rounds[None]:
         """Project onto the pairs if `affine`, and else take the tangent part, with zeros where it is noise; in place.
@@ -54,14 +60,15 @@ class SwappedBoxes:
         present = [tensor for name in self.names if (tensor := named[name]) is not None]
         dtype, device = regular_dtype_of(present), present[0].device
         sides = self._read(named, dtype, decay)
-        outgoing = torch.empty(sum(each.size for each in self._sent), dtype=dtype, device=device)
-        for each, part in zip(self._sent, outgoing.split([each.size for each in self._sent]), strict=True):
+        sizes = [each.size for each, _ in self._sent]
+        outgoing = torch.empty(sum(sizes), dtype=dtype, device=device)
+        for (each, remaining), part in zip(self._sent, outgoing.split(sizes), strict=True):
             entries = sides[each.number].entries
             if entries is None:
                 part.zero_()
             else:
                 ordered = entries[each.steps].permute(each.sending_order)
-                part.view(ordered.shape).copy_(ordered)
+                remaining.copy(ordered, part)
         answer = yield Swap(outgoing)
         for received, part in zip(self._received, answer.split([each.size for each in self._received]), strict=True):
             entries = sides[received.number].entries
@@ -93,6 +100,44 @@ class SwappedBoxes:
                 increment_version(local_part(tensor))  # loops over arrays leave it as it is
 
 
+class _Remaining:
+    """The entries of a box without some of them, in row-major order, as runs of neighbours."""
+
+    def __init__(self, size: int, places: Integers) -> None:
+        """`places` are those left out, ascending."""
+        ends, starts = np.append(places, size), np.insert(places + 1, 0, 0)
+        runs = np.flatnonzero(ends > starts)
+        self._size, self._is_full = size, not len(places)
+        self._runs = [slice(int(starts[run]), int(ends[run])) for run in runs] if len(runs) <= MOST_RUNS else None
+        self._lengths = [run.stop - run.start for run in self._runs or ()]
+        self._listed: Tensor | None = None
+        if self._runs is None:
+            included: Mask = np.ones(size, bool)
+            included[places] = False
+            self._listed = torch.from_numpy(np.flatnonzero(included))
+
+    def copy(self, box: Tensor, entries: Tensor) -> None:
+        """Write the entries of a box to a flat tensor."""
+        if self._is_full:
+            entries.view(box.shape).copy_(box)
+        elif self._listed is not None:
+            torch.index_select(box.reshape(-1), 0, self._listed.to(box.device), out=entries)
+        elif self._runs:
+            flat = box.reshape(-1)
+            torch.cat([flat[run] for run in self._runs], out=entries)
+
+    def expanded(self, entries: Tensor) -> Tensor:
+        """All entries of the box, flat; zero where they were left out."""
+        if self._is_full:
+            return entries
+        box = entries.new_zeros(self._size)
+        if self._listed is not None:
+            return box.index_copy_(0, self._listed.to(box.device), entries)
+        for run, part in zip(self._runs or (), entries.split(self._lengths), strict=True):
+            box[run] = part
+        return box
+
+
 class _Received:
     """The pairs of a crossing, computed from entries of this process and those that a peer gave."""
 
@@ -100,7 +145,12 @@ class _Received:
         self.number, self.size = crossing.number, crossing.size
         self._crossing = crossing
         sizes = [size for size, _ in crossing.pairs.first.dims]
-        self._projection = crossing.pairs.law().projection.reshaped(tuple(sizes))
+        self._remaining = _Remaining(crossing.pairs.first.size, crossing.unreceived)
+        places = np.unravel_index(crossing.pairs.without, sizes) if len(crossing.pairs.without) else ()
+        self._others = tuple(map(torch.from_numpy, places))
+        """Where entries of other blocks are, which keep their numbers."""
+        every_pair = replace(crossing.pairs, without=no_places())
+        self._projection = every_pair.law().projection.reshaped(tuple(sizes))
         self._sizes = [sizes[loop] for loop in crossing.receiving_order]
         self._axes = [crossing.receiving_order.index(loop) for loop in range(len(sizes))]
         self._long = [loop for loop in crossing.sending_order if sizes[loop] > 1]
@@ -110,9 +160,15 @@ class _Received:
     def settle(self, entries: Tensor, received: Tensor, *, affine: bool, floor: float) -> None:
         """Write to the entries of this process what they are with those that the peer gave."""
         local = entries[self._crossing.steps]
-        partners = received.view(self._sizes).permute(self._axes)
+        partners = self._remaining.expanded(received).view(self._sizes).permute(self._axes)
         if self._crossing.flips:
             partners = partners.flip(self._crossing.flips)
+        former = local[self._others] if self._others else None
+        self._project(local, partners, affine=affine, floor=floor)
+        if former is not None:
+            local[self._others] = former
+
+    def _project(self, local: Tensor, partners: Tensor, *, affine: bool, floor: float) -> None:
         if self._looped and local.device.type == "cpu":
             self._fold(self._matrix(local), self._matrix(partners), floor)
             return
