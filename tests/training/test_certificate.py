@@ -14,7 +14,8 @@ from torch import Tensor, optim
 import affinet
 from affinet import families
 from affinet.analysis import second_order
-from affinet.errors import AttachError
+from affinet.errors import AttachError, TooLargeError
+from affinet.training import certifying
 from tests.training.curved_problems import PROBLEMS
 
 Loss = Callable[[Tensor], Tensor]
@@ -343,3 +344,22 @@ def test_losses_and_tolerances_that_cannot_be_used_are_refused() -> None:
         handle.certificate(with_backward)
     with pytest.raises(AttachError, match=r"tolerance is 2\.0"):
         handle.certificate(lambda: model.w.sum(), tolerance=2.0)
+
+
+def test_a_certificate_that_memory_cannot_hold_is_refused_before_the_loss_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, handle = attached([1.0, 2.0], lambda w: w.sum() == 3.0)
+    calls: list[Tensor] = []
+
+    def loss() -> Tensor:
+        calls.append(model.w)
+        return (model.w**2).sum()
+
+    monkeypatch.setattr(certifying, "MOST_BYTES", certifying.VECTORS * 2 * 8 - 1)
+    with pytest.raises(TooLargeError, match=r"(?s)vectors that a certificate needs .* handle\.report\(loss_fn\)"):
+        handle.certificate(loss)
+    assert not calls
+    monkeypatch.setattr(certifying, "MOST_BYTES", certifying.VECTORS * 2 * 8)
+    handle.certificate(loss)
+    assert calls

@@ -22,6 +22,7 @@ from affinet.errors import AttachError
 from affinet.kernels.torch.evaluating import Value
 from affinet.kernels.torch.projector import numbers_of
 from affinet.language.calculus.terms import Floats
+from affinet.language.forecast import forecast, limited
 from affinet.planning.curved.joined_balls import joined_balls
 from affinet.plans.plan import Plan
 from affinet.report.certificate import Certificate, Verdict
@@ -36,6 +37,10 @@ SINGULAR = 1e-4
 """Share of a second derivative along the set that dependent equations may have by rounding: ranks are decided at 3e-7,
 and the factors of a dependence are as exact as that."""
 
+MOST_BYTES = 2**34
+VECTORS = 24
+"""Vectors over all weights at a time: 20 of Lanczos iterations (ARPACK), and those that they are made from."""
+
 
 def certify(
     plan: Plan, objective: Objective, model: torch.nn.Module | None, loss_fn: Callable[[], Any], tolerance: float
@@ -44,6 +49,9 @@ def certify(
     check_callable(loss_fn)
     if isinstance(tolerance, bool) or not isinstance(tolerance, float | int) or not 0.0 < tolerance < 1.0:
         raise AttachError(f"tolerance is {tolerance!r:.60}; give a number between 0 and 1, such as 1e-4.")
+    with limited(0, "handle.report(loss_fn) computes first derivatives only.", limit=MOST_BYTES):
+        size = sum(weight.numel() for weight in objective.weights.values())
+        forecast("the vectors that a certificate needs over all weights", VECTORS * size)
     with whole_weights(model, objective.weights, "handle.certificate") as evaluated, _unchanged_buffers(model):
         members = [*evaluated.by_name.values(), *(() if model is None else model.parameters())]
         with without_gradients(members), torch.enable_grad():

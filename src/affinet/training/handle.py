@@ -168,8 +168,9 @@ class Handle:
         because …". Nothing is changed: weights, gradients, buffers and random numbers are as before.
 
         Where several processes hold the weights, each has all of them in memory meanwhile, and the loss is the mean of
-        those of all processes. Raises AttachError for a `loss_fn` that returns no loss or calls backward, and
-        UnsupportedWeightError for weights that several processes hold and that are not in the model.
+        those of all processes. Raises AttachError for a `loss_fn` that returns no loss or calls backward,
+        UnsupportedWeightError for weights that several processes hold and that are not in the model, and TooLargeError
+        for more than some 90 million weights, whose vectors need more than 16 GiB.
         """
         self._await("handle.certificate()")
         model = self._model()
