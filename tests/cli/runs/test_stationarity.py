@@ -21,6 +21,7 @@ from affinet.cli.trainings.torch import torch_training
 from affinet.cli.trainings.torch.tensor_files import bits
 from affinet.kernels.torch import conjugate_gradients
 from tests.cli.conftest import Command, changed, job_of
+from tests.cli.runs.test_resuming import stopped
 from tests.limits import limit_every_plan
 
 CALLS = """\
@@ -252,8 +253,6 @@ def test_a_gradient_that_is_not_finite_has_none(
 
 
 def test_a_run_of_an_earlier_version_goes_on_without(affinet: Command, folder: Path) -> None:
-    from tests.cli.runs.test_resuming import stopped
-
     without = trained(affinet, folder, changed(), 0, "whole")
     old = "\n".join(line.rpartition(",")[0] for line in (without / "metrics.csv").read_text().splitlines()) + "\n"
     stopped(affinet, folder / "job.toml")

@@ -97,7 +97,7 @@ def _figures(metrics: Metrics, summary: RunSummary | None, changed: list[str]) -
         ]
         if summary.prices is not None and summary.prices.rules:
             figures.append(Figure(shown_number(summary.prices.stationarity, 2), AT_OPTIMUM))
-        elif observed := measured_stationarity(metrics):
+        elif METRICS not in changed and (observed := measured_stationarity(metrics)):
             figures.append(Figure(shown_number(observed[-1][1], 2), AT_OPTIMUM))
         if metrics.epochs and METRICS not in changed:
             figures.append(Figure(f"{metrics.epochs[-1]:,.0f}", "epochs"))
