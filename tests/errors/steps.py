@@ -18,6 +18,7 @@ from affinet.errors import (
     GradientError,
     ShortenedStepsWarning,
     SlowReturnWarning,
+    TooLargeError,
 )
 from affinet.kernels.torch import conjugate_gradients
 from affinet.language import families
@@ -195,6 +196,16 @@ def a_certificate_of_a_loss_without_a_graph() -> None:
         return loss
 
     handle.certificate(loss_fn)
+    assert kept
+
+
+@case(TooLargeError, "A certificate of more weights than memory holds.", "Take a report.", foreign=r"[\d.]+(?= GiB)")
+def a_certificate_beyond_memory() -> None:
+    model = nn.Linear(3, 2)
+    handle, kept = attached(model)
+    with pytest.MonkeyPatch.context() as patch:  # the limit is gigabytes
+        patch.setattr("affinet.training.certifying.MOST_BYTES", 2**10)
+        handle.certificate(lambda: model.weight.sum())
     assert kept
 
 

@@ -357,7 +357,7 @@ def test_a_certificate_that_memory_cannot_hold_is_refused_before_the_loss_is_com
         return (model.w**2).sum()
 
     monkeypatch.setattr(certifying, "MOST_BYTES", certifying.VECTORS * 2 * 8 - 1)
-    with pytest.raises(TooLargeError, match=r"(?s)vectors that a certificate needs .* handle\.report\(loss_fn\)"):
+    with pytest.raises(TooLargeError, match=r"(?s)vectors of a certificate, .* handle\.report\(loss_fn\)"):
         handle.certificate(loss)
     assert not calls
     monkeypatch.setattr(certifying, "MOST_BYTES", certifying.VECTORS * 2 * 8)

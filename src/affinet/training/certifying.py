@@ -18,11 +18,10 @@ from affinet.analysis.ranks_here import ranks_here
 from affinet.analysis.rule_values import evaluate, most_roundings
 from affinet.analysis.second_order import Curvature, curvature_along
 from affinet.analysis.tangent_space import TangentSpace, tangent_space
-from affinet.errors import AttachError
+from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.torch.evaluating import Value
 from affinet.kernels.torch.projector import numbers_of
 from affinet.language.calculus.terms import Floats
-from affinet.language.forecast import forecast, limited
 from affinet.planning.curved.joined_balls import joined_balls
 from affinet.plans.plan import Plan
 from affinet.report.certificate import Certificate, Verdict
@@ -49,9 +48,10 @@ def certify(
     check_callable(loss_fn)
     if isinstance(tolerance, bool) or not isinstance(tolerance, float | int) or not 0.0 < tolerance < 1.0:
         raise AttachError(f"tolerance is {tolerance!r:.60}; give a number between 0 and 1, such as 1e-4.")
-    with limited(0, "handle.report(loss_fn) computes first derivatives only.", limit=MOST_BYTES):
-        size = sum(weight.numel() for weight in objective.weights.values())
-        forecast("the vectors that a certificate needs over all weights", VECTORS * size)
+    needed = 8 * VECTORS * sum(weight.numel() for weight in objective.weights.values())
+    if needed > MOST_BYTES:
+        vectors, way_out = "the vectors of a certificate", "handle.report(loss_fn) takes first derivatives only."
+        raise TooLargeError(f"{vectors}, each over all weights,", needed, MOST_BYTES, way_out)
     with whole_weights(model, objective.weights, "handle.certificate") as evaluated, _unchanged_buffers(model):
         members = [*evaluated.by_name.values(), *(() if model is None else model.parameters())]
         with without_gradients(members), torch.enable_grad():
