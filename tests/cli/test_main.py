@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,24 @@ def test_check_of_a_table_imports_neither_torch_nor_sklearn(folder: Path) -> Non
     loaded = ast.literal_eval(done.stderr)
     assert "polars" in loaded
     assert not {"torch", "sklearn", "pandas", "numba"} & set(loaded)
+
+
+LAUNCHED = """
+import sys, threading
+import torch.distributed
+from affinet.cli.main import app
+threading.Thread(target=threading.Event().wait).start()
+sys.argv = ["affinet", *sys.argv[1:]]
+app()
+"""
+"""A process with a thread that the interpreter would wait for, without end."""
+
+
+@pytest.mark.parametrize(("words", "status"), [(["--help"], 0), (["check", "missing.toml"], 2)])
+def test_one_of_several_processes_ends_without_the_end_of_the_interpreter(words: list[str], status: int) -> None:
+    """Threads of torch.distributed that want the interpreter while it ends abort the process."""
+    environment = {**os.environ, "RANK": "0", "WORLD_SIZE": "1"}
+    command = [sys.executable, "-c", LAUNCHED, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    assert ended.returncode == status, ended.stderr
+    assert "missing.toml" in ended.stderr if status else "Usage" in ended.stdout

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
+from typing import NoReturn
 
 PACKAGES = ("typer", "rich", "pydantic", "polars", "sklearn", "filelock")
 
@@ -17,6 +19,27 @@ them for garbage 50 times, as Python's default thresholds do, takes a seventh of
 
 def app() -> None:
     """Run the `affinet` command; exit status 2 where the `cli` extra is missing, 130 on Ctrl-C."""
+    try:
+        _run()
+    except SystemExit as ended:
+        if "RANK" in os.environ and "torch.distributed" in sys.modules:
+            _end_at_once(ended.code)
+        raise
+
+
+def _end_at_once(code: object) -> NoReturn:
+    """End one of several processes without the end of the interpreter.
+
+    Threads of torch.distributed that want the interpreter while it ends abort the process ("terminate called without an
+    active exception"): a finished training would be a failed one to torchrun, and a failed one would have that status.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _run() -> None:
     missing = missing_packages(PACKAGES)
     if missing:
         sys.stderr.write(
