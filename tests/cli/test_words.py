@@ -16,7 +16,10 @@ from tests.cli.conftest import SMALL, Command
 )
 def test_a_path_is_one_word(path: str, word: str) -> None:
     assert shell_word(Path(path)) == word
-    assert RunFolder(Path(path), "accuracy").resume_hint() == f"To resume: affinet train --resume {word}"
+    assert (
+        RunFolder(Path(path), "accuracy", stationarity=True).resume_hint()
+        == f"To resume: affinet train --resume {word}"
+    )
 
 
 def test_messages_about_a_folder_with_a_space_quote_it(affinet: Command, folder: Path) -> None:
