@@ -19,7 +19,7 @@ NO_CASE = {
     "cli/commands.py affinet: raise typer.Exit": "the exit status of --version",
     "cli/commands.py verify: raise typer.Exit": "an exit status",
     "cli/commands.py _exit_statuses: raise typer.Exit": "exit statuses of errors that have a case",
-    "cli/main.py app: raise SystemExit": "exit statuses",
+    "cli/main.py _run: raise SystemExit": "exit statuses",
     "cli/trainings/torch/tensor_snapshot.py put_back_ruled: ": (
         "becomes the RunError of a damaged checkpoint; tests/cli/trainings raises it"
     ),
